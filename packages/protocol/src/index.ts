@@ -1,0 +1,47 @@
+export { defaultBounds, type Bounds } from './bounds.ts';
+export { formatCursor, parseCursor, startOfLog, type Cursor } from './cursor.ts';
+export { errorCatalogue, errorCodes, isErrorCode, type CatalogueEntry, type ErrorCode } from './errors.ts';
+export {
+  streamEvent,
+  type Delta,
+  type LogEvent,
+  type LogEventBody,
+  type LogEventType,
+  type StreamEvent,
+} from './events.ts';
+export { openApiDocument } from './openapi.ts';
+export { operations, rights, type Operation, type OperationId, type Right } from './operations.ts';
+export {
+  claudeHealth,
+  claudeMessage,
+  errorBody,
+  models,
+  queryRequest,
+  queryResponse,
+  readiness,
+  runResult,
+  serviceHealth,
+  usage,
+  type ClaudeMessage,
+  type ErrorBody,
+  type FileInput,
+  type PermissionDenial,
+  type QueryRequest,
+  type QueryResponse,
+  type RunResult,
+  type StopReason,
+  type Usage,
+  type ValidationIssue,
+} from './shapes.ts';
+export { StreamProjector, type StreamItem } from './stream.ts';
+export {
+  defaultTools,
+  isEditTool,
+  isOpenTool,
+  isReadTool,
+  permissionModes,
+  readTools,
+  toolNames,
+  type PermissionMode,
+  type ToolName,
+} from './tools.ts';

@@ -1,0 +1,51 @@
+import { errorCatalogue, type ErrorCode, type ValidationIssue } from '@sallyport/protocol';
+
+/** What an error may carry besides its code. */
+export interface ErrorExtras {
+  /** Internal: for logs only, never for a client. */
+  readonly cause?: unknown;
+  /** Replaces the catalogue's sentence where a more exact one is safe to show. */
+  readonly detail?: string;
+  /** Seconds after which the same request can succeed. */
+  readonly retryAfter?: number;
+  /** Which fields are wrong, for `validation_failed`. */
+  readonly issues?: readonly ValidationIssue[];
+}
+
+/** The one error of the service: a code of the catalogue, a public sentence, and a cause that only logs see. */
+export class SallyportError extends Error {
+  readonly code: ErrorCode;
+  readonly detail: string;
+  readonly retryAfter: number | undefined;
+  readonly issues: readonly ValidationIssue[] | undefined;
+
+  constructor(code: ErrorCode, extras: ErrorExtras = {}) {
+    const detail = extras.detail ?? errorCatalogue[code].detail;
+    super(`${code}: ${detail}`, extras.cause === undefined ? undefined : { cause: extras.cause });
+    this.name = 'SallyportError';
+    this.code = code;
+    this.detail = detail;
+    this.retryAfter = extras.retryAfter;
+    this.issues = extras.issues;
+  }
+
+  get status(): number {
+    return errorCatalogue[this.code].status;
+  }
+
+  get retryable(): boolean {
+    return errorCatalogue[this.code].retryable;
+  }
+
+  /** Makes any thrown value an error of the catalogue: what is not ours becomes `internal`, a full disk `storage_full`. */
+  static from(thrown: unknown): SallyportError {
+    if (thrown instanceof SallyportError) return thrown;
+    return new SallyportError(isStorageFull(thrown) ? 'storage_full' : 'internal', { cause: thrown });
+  }
+}
+
+function isStorageFull(thrown: unknown): boolean {
+  if (!(thrown instanceof Error)) return false;
+  const { code, errcode } = thrown as { code?: unknown; errcode?: unknown };
+  return code === 'ENOSPC' || code === 'EDQUOT' || errcode === 13; // 13: SQLITE_FULL
+}
