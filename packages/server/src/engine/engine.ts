@@ -1,0 +1,40 @@
+import type { ClaudeMessage, QueryRequest, RunResult, StreamItem } from '@sallyport/protocol';
+import type { SallyportError } from './errors.ts';
+import type { Principal } from './principal.ts';
+
+/** What a caller brings to a run besides the request. */
+export interface RunContext {
+  readonly requestId: string;
+  /** Aborting it stops the run. */
+  readonly signal: AbortSignal;
+}
+
+/** How a turn ended. */
+export interface TurnOutcome {
+  readonly result: RunResult;
+  /** What the turn added, the user's own message first. */
+  readonly messages: readonly ClaudeMessage[];
+  /** Set when the run could not happen or failed for a reason that has a code. */
+  readonly error: SallyportError | null;
+}
+
+/** A turn that was accepted: it is committed and runs to its end whether or not anybody reads. */
+export interface RunningTurn {
+  readonly conversation: string;
+  /** Wire events of the turn up to and with its `result`, without the user's own message. Leaving the loop does not stop the turn. */
+  events(): AsyncIterable<StreamItem>;
+  /** Resolves when the end of the turn is committed. Never rejects. */
+  readonly ended: Promise<TurnOutcome>;
+}
+
+/** What the transports call. */
+export interface Engine {
+  /**
+   * Accepts a one-shot query and starts it. Rejects, with nothing run and nothing stored, with `tool_not_allowed`,
+   * `model_not_allowed`, `path_not_allowed`, `workspace_not_accessible`, `validation_failed`, `not_ready` or `storage_full`.
+   */
+  startQuery(principal: Principal, request: QueryRequest, context: RunContext): Promise<RunningTurn>;
+  models(principal: Principal): { models: string[]; default: string };
+  /** Stops accepting, interrupts what runs, and waits until every turn's end is committed. */
+  close(): Promise<void>;
+}
