@@ -12,6 +12,8 @@ export type LogEventBody =
   | {
       readonly type: 'tool_start';
       readonly tool_use_id: string;
+      /** The model's message that made the call; null when it could not be told. */
+      readonly message_id: string | null;
       readonly name: string;
       readonly input: unknown;
       /** Which rule or human let the tool run. */

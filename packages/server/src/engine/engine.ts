@@ -1,5 +1,8 @@
 import type { ClaudeMessage, QueryRequest, RunResult, StreamItem } from '@sallyport/protocol';
+import type { Clock } from './clock.ts';
 import type { SallyportError } from './errors.ts';
+import type { PolicySettings } from './policy.ts';
+import type { Log, Runner, TurnStore } from './ports.ts';
 import type { Principal } from './principal.ts';
 
 /** What a caller brings to a run besides the request. */
@@ -30,11 +33,23 @@ export interface RunningTurn {
 /** What the transports call. */
 export interface Engine {
   /**
-   * Accepts a one-shot query and starts it. Rejects, with nothing run and nothing stored, with `tool_not_allowed`,
-   * `model_not_allowed`, `path_not_allowed`, `workspace_not_accessible`, `validation_failed`, `not_ready` or `storage_full`.
+   * Accepts a one-shot query and starts it. Rejects, with nothing run and nothing stored, with `validation_failed`,
+   * `model_not_allowed`, `path_not_allowed`, `not_ready` or `storage_full`.
    */
   startQuery(principal: Principal, request: QueryRequest, context: RunContext): Promise<RunningTurn>;
   models(principal: Principal): { models: string[]; default: string };
   /** Stops accepting, interrupts what runs, and waits until every turn's end is committed. */
   close(): Promise<void>;
+}
+
+/** What the engine is made of. */
+export interface EngineParts {
+  readonly turns: TurnStore;
+  readonly runner: Runner;
+  readonly clock: Clock;
+  readonly logger: Log;
+  readonly policy: PolicySettings;
+  readonly workspaceRoots: readonly string[];
+  /** True for the service's own directories, which no run may have as its workspace. */
+  readonly isProtected: (path: string) => boolean;
 }

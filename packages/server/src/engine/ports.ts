@@ -198,6 +198,8 @@ export interface Broker {
 /** A tool call as Claude Code is about to run it. */
 export interface ToolCall {
   readonly id: string;
+  /** The model's message that made the call; null when it could not be told. */
+  readonly messageId: string | null;
   readonly name: string;
   readonly input: Readonly<Record<string, unknown>>;
 }
