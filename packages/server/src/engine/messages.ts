@@ -3,19 +3,15 @@ import { isoTime } from './clock.ts';
 
 /** Builds the history from a log, one event after the other. */
 class History {
-  #messages: ClaudeMessage[] = [];
+  readonly messages: ClaudeMessage[] = [];
   /** The answer that is being put together, and the model's id of it. */
   #open: { readonly id: string | null; readonly message: ClaudeMessage } | null = null;
-  /** The messages as they were at the last event that was not text: what a `restart` goes back to. */
-  #mark: ClaudeMessage[] = [];
-
-  get messages(): ClaudeMessage[] {
-    return this.#messages;
-  }
+  /** How many messages there were at the last event that was not text, and what the last one held: what a `restart` goes back to. */
+  #mark = { count: 0, content: '' };
 
   user(content: string, at: number): void {
     this.#open = null;
-    this.#messages.push({ content, role: 'user', timestamp: isoTime(at), tools_used: [], error: null });
+    this.messages.push({ content, role: 'user', timestamp: isoTime(at), tools_used: [], error: null });
   }
 
   /** The answer with this id of the model; the open one where the id is not known. */
@@ -29,16 +25,18 @@ class History {
       error: null,
     };
     this.#open = { id, message };
-    this.#messages.push(message);
+    this.messages.push(message);
     return message;
   }
 
   mark(): void {
-    this.#mark = structuredClone(this.#messages);
+    this.#mark = { count: this.messages.length, content: this.messages.at(-1)?.content ?? '' };
   }
 
   withdraw(): void {
-    this.#messages = structuredClone(this.#mark);
+    this.messages.length = this.#mark.count;
+    const last = this.messages.at(-1);
+    if (last) last.content = this.#mark.content;
     this.#open = null;
   }
 }
