@@ -1,0 +1,81 @@
+import { mkdtemp, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { startSimulator, type Brain, type Script, type Simulator } from '@sallyport/simulator';
+import { createSallyport, loadSettings, type Sallyport } from '@sallyport/server';
+
+/** The upstream key of test services. It must never be seen anywhere but at the simulator. */
+export const upstreamKey = 'sk-ant-canary-7f3a1c5e9b2d4860';
+/** The master key of test services. */
+export const masterKey = 'test-master-key-0123456789abcdef';
+/** A user key of test services. */
+export const userKey = 'test-user-key-0123456789abcdef00';
+
+/** The composed product in this process, with a simulated upstream of its own. */
+export interface TestService {
+  readonly url: string;
+  readonly simulator: Simulator;
+  readonly sallyport: Sallyport;
+  /** Log lines of the service. */
+  readonly logs: string[];
+  readonly dataDir: string;
+  /** A directory inside the allowed roots, empty at first. */
+  readonly root: string;
+  close(): Promise<void>;
+}
+
+export interface TestServiceOptions {
+  readonly script?: Script | Brain;
+  /** Environment settings over the test's own. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Starts the product through its composition root on a free port, its upstream a simulator that plays the script. */
+export async function startService(options: TestServiceOptions = {}): Promise<TestService> {
+  const base = await realpath(await mkdtemp(join(tmpdir(), 'sp-test-')));
+  const { mkdir } = await import('node:fs/promises');
+  const root = join(base, 'projects');
+  await mkdir(root);
+  const simulator = await startSimulator(options.script ? { script: options.script } : {});
+  const logs: string[] = [];
+  const settings = loadSettings({
+    argv: [],
+    cwd: base,
+    env: {
+      SALLYPORT_PORT: '0',
+      SALLYPORT_DATA_DIR: join(base, 'data'),
+      SALLYPORT_WORKSPACE_ROOTS: root,
+      ANTHROPIC_BASE_URL: simulator.url,
+      ANTHROPIC_API_KEY: upstreamKey,
+      SALLYPORT_MODELS: 'sallyport-simulator',
+      SALLYPORT_DEFAULT_MODEL: 'sallyport-simulator',
+      CLAUDE_API_MASTER_KEY: masterKey,
+      CLAUDE_API_KEY_1: userKey,
+      ...options.env,
+    },
+  });
+  const sallyport = await createSallyport(settings, { logTo: { write: (line: string) => void logs.push(line) } });
+  return {
+    url: sallyport.url,
+    simulator,
+    sallyport,
+    logs,
+    root,
+    dataDir: join(base, 'data'),
+    async close() {
+      await sallyport.close();
+      await simulator.close();
+      await rm(base, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Sends a query and gives status, headers and the parsed body. */
+export async function query(service: { url: string }, body: unknown, init: { key?: string; path?: string } = {}) {
+  const response = await fetch(`${service.url}${init.path ?? '/api/claude/query'}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${init.key ?? userKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  return { status: response.status, headers: response.headers, body: (await response.json()) as Record<string, any> };
+}
