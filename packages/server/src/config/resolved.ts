@@ -1,0 +1,51 @@
+import type { Bounds } from '@sallyport/protocol';
+import type { Source } from './given.ts';
+import type { SettingKey } from './table.ts';
+
+/** The settings in force. */
+export interface Settings {
+  readonly host: string;
+  /** True when `host` is reachable from this machine only. */
+  readonly loopback: boolean;
+  /** 0: any free one. */
+  readonly port: number;
+  /** Absolute. It may not exist yet. */
+  readonly dataDir: string;
+  /** Absolute, outside the data directory, short enough for the sockets in it. It may not exist yet. */
+  readonly runDir: string;
+  readonly upstream: 'anthropic' | 'simulator';
+  readonly anthropicApiKey: string | null;
+  readonly anthropicBaseUrl: string;
+  /** Holds `defaultModel`. */
+  readonly models: readonly string[];
+  readonly defaultModel: string;
+  /** Absolute path of a file with prices. */
+  readonly prices: string | null;
+  /** The admin key. */
+  readonly masterKey: string | null;
+  /** No two keys have the same secret. */
+  readonly userKeys: readonly { readonly name: string; readonly secret: string }[];
+  /** Real paths of directories. */
+  readonly workspaceRoots: readonly string[];
+  readonly isolation: 'auto' | 'bwrap' | 'none';
+  readonly corsOrigins: readonly string[];
+  readonly publicHosts: readonly string[];
+  readonly trustedProxies: readonly string[];
+  readonly maxProcesses: number;
+  readonly maxWaiting: number;
+  readonly maxBodyBytes: number;
+  readonly drainSeconds: number;
+  readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
+  readonly bounds: Bounds;
+  /** One line each: what was given and has no effect. */
+  readonly warnings: readonly string[];
+  readonly sources: Readonly<Record<SettingKey, Source>>;
+}
+
+/** What defaults are computed from. */
+export interface Machine {
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly uid: number;
+  readonly tmpdir: string;
+}

@@ -1,0 +1,130 @@
+import { sql, type Kysely } from 'kysely';
+
+/** Conversations with their turns and events, transcripts, and metered model calls. */
+export async function up(db: Kysely<unknown>): Promise<void> {
+  await conversations(db);
+  await events(db);
+  await transcripts(db);
+  await usage(db);
+  await db.schema
+    .createTable('write_checks')
+    .addColumn('id', 'text', (column) => column.primaryKey())
+    .addColumn('at', 'bigint', (column) => column.notNull())
+    .execute();
+}
+
+async function conversations(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('conversations')
+    .addColumn('tenant', 'text', (column) => column.notNull())
+    .addColumn('id', 'text', (column) => column.notNull())
+    .addColumn('key', 'text', (column) => column.notNull())
+    .addColumn('kind', 'text', (column) => column.notNull())
+    .addColumn('status', 'text', (column) => column.notNull())
+    .addColumn('epoch', 'bigint', (column) => column.notNull())
+    .addColumn('last_seq', 'bigint', (column) => column.notNull())
+    .addColumn('profile', 'text', (column) => column.notNull())
+    .addColumn('sdk_session', 'text', (column) => column.notNull())
+    .addColumn('metadata', 'text', (column) => column.notNull())
+    .addColumn('created_at', 'bigint', (column) => column.notNull())
+    .addColumn('last_active_at', 'bigint', (column) => column.notNull())
+    .addPrimaryKeyConstraint('conversations_key', ['tenant', 'id'])
+    // Two conversations on one session of Claude Code would fork its transcript unseen.
+    .addUniqueConstraint('conversations_session', ['tenant', 'sdk_session'])
+    .execute();
+  await db.schema
+    .createTable('turns')
+    .addColumn('tenant', 'text', (column) => column.notNull())
+    .addColumn('id', 'text', (column) => column.notNull())
+    .addColumn('conversation', 'text', (column) => column.notNull())
+    .addColumn('epoch', 'bigint', (column) => column.notNull())
+    .addColumn('state', 'text', (column) => column.notNull())
+    .addColumn('request', 'text', (column) => column.notNull())
+    .addColumn('result', 'text')
+    .addColumn('code', 'text')
+    .addColumn('accepted_at', 'bigint', (column) => column.notNull())
+    .addColumn('started_at', 'bigint')
+    .addColumn('ended_at', 'bigint')
+    .addPrimaryKeyConstraint('turns_key', ['tenant', 'id'])
+    .addForeignKeyConstraint(
+      'turns_conversation',
+      ['tenant', 'conversation'],
+      'conversations',
+      ['tenant', 'id'],
+      (constraint) => constraint.onDelete('cascade'),
+    )
+    .execute();
+  // Finds the turns to recover, and lets a conversation have one of them at most.
+  await db.schema
+    .createIndex('turns_unfinished')
+    .unique()
+    .on('turns')
+    .columns(['tenant', 'conversation'])
+    .where(sql.ref('ended_at'), 'is', null)
+    .execute();
+}
+
+async function events(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('events')
+    .addColumn('tenant', 'text', (column) => column.notNull())
+    .addColumn('conversation', 'text', (column) => column.notNull())
+    .addColumn('seq', 'bigint', (column) => column.notNull())
+    .addColumn('turn', 'text', (column) => column.notNull())
+    .addColumn('at', 'bigint', (column) => column.notNull())
+    .addColumn('type', 'text', (column) => column.notNull())
+    .addColumn('payload', 'text', (column) => column.notNull())
+    .addPrimaryKeyConstraint('events_key', ['tenant', 'conversation', 'seq'])
+    .addForeignKeyConstraint(
+      'events_conversation',
+      ['tenant', 'conversation'],
+      'conversations',
+      ['tenant', 'id'],
+      (constraint) => constraint.onDelete('cascade'),
+    )
+    .execute();
+}
+
+async function transcripts(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('transcripts')
+    .addColumn('tenant', 'text', (column) => column.notNull())
+    .addColumn('session', 'text', (column) => column.notNull())
+    .addColumn('subpath', 'text', (column) => column.notNull())
+    .addColumn('position', 'bigint', (column) => column.notNull())
+    .addColumn('uuid', 'text')
+    .addColumn('entry', 'text', (column) => column.notNull())
+    .addPrimaryKeyConstraint('transcripts_key', ['tenant', 'session', 'subpath', 'position'])
+    .execute();
+  await db.schema
+    .createIndex('transcripts_uuid')
+    .unique()
+    .on('transcripts')
+    .columns(['tenant', 'session', 'subpath', 'uuid'])
+    .where(sql.ref('uuid'), 'is not', null)
+    .execute();
+}
+
+/** No reference to the turn: what was spent is kept when the conversation is deleted. */
+async function usage(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('usage')
+    .addColumn('tenant', 'text', (column) => column.notNull())
+    .addColumn('id', 'text', (column) => column.notNull())
+    .addColumn('conversation', 'text', (column) => column.notNull())
+    .addColumn('turn', 'text', (column) => column.notNull())
+    .addColumn('epoch', 'bigint', (column) => column.notNull())
+    .addColumn('key', 'text', (column) => column.notNull())
+    .addColumn('at', 'bigint', (column) => column.notNull())
+    .addColumn('model', 'text', (column) => column.notNull())
+    .addColumn('input_tokens', 'bigint', (column) => column.notNull())
+    .addColumn('output_tokens', 'bigint', (column) => column.notNull())
+    .addColumn('cache_read_tokens', 'bigint', (column) => column.notNull())
+    .addColumn('cache_write_tokens', 'bigint', (column) => column.notNull())
+    .addColumn('cost_usd', 'double precision')
+    .addColumn('status', 'integer', (column) => column.notNull())
+    .addColumn('duration_ms', 'bigint', (column) => column.notNull())
+    .addPrimaryKeyConstraint('usage_key', ['tenant', 'id'])
+    .execute();
+  await db.schema.createIndex('usage_turn').on('usage').columns(['tenant', 'turn', 'at']).execute();
+}

@@ -1,0 +1,49 @@
+import type { Clock } from '../engine/clock.ts';
+import type { TranscriptStore, TurnStore, UsageStore } from '../engine/ports.ts';
+import { createDatabase } from './database.ts';
+import { takeDataDirectory } from './lock.ts';
+import { openSqlite } from './sqlite.ts';
+import { createTranscriptStore } from './transcripts.ts';
+import { createTurnStore } from './turns.ts';
+import { createUsageStore } from './usage.ts';
+
+/** Everything that is kept. */
+export interface Stores {
+  readonly turns: TurnStore;
+  readonly transcripts: TranscriptStore;
+  readonly usage: UsageStore;
+  /** Waits for the writes that were begun, closes the database and gives the data directory free. */
+  close(): Promise<void>;
+}
+
+export interface StoreOptions {
+  /** Made with mode 0700 when missing. */
+  readonly dataDir: string;
+  readonly clock: Clock;
+}
+
+/**
+ * Opens the stores in a data directory that this process alone may use from then on. Throws one readable line when
+ * another server uses it, when it cannot be used, or when its database was written by a newer version.
+ */
+export async function openStores({ dataDir, clock }: StoreOptions): Promise<Stores> {
+  const directory = takeDataDirectory(dataDir);
+  try {
+    const database = await createDatabase(openSqlite(directory.database));
+    return {
+      turns: createTurnStore(database, clock),
+      transcripts: createTranscriptStore(database),
+      usage: createUsageStore(database),
+      async close() {
+        try {
+          await database.close();
+        } finally {
+          directory.release();
+        }
+      },
+    };
+  } catch (error) {
+    directory.release();
+    throw error;
+  }
+}

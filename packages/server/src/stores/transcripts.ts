@@ -1,0 +1,75 @@
+import type { TranscriptEntry, TranscriptKey, TranscriptStore } from '../engine/ports.ts';
+import { toJson, type Database } from './database.ts';
+
+/** Claude Code's transcripts in SQL. Entries are kept as the JSON they came as and never looked into but for `uuid`. */
+export function createTranscriptStore(database: Database): TranscriptStore {
+  return {
+    append: (key, entries) => append(database, key, entries),
+    load: (key) => load(database, key),
+    subpaths: (tenant, session) => subpaths(database, tenant, session),
+    async delete(tenant, session) {
+      await database.write((sql) =>
+        sql.deleteFrom('transcripts').where('tenant', '=', tenant).where('session', '=', session).execute(),
+      );
+    },
+  };
+}
+
+/** Most rows of one statement, as databases bound the values of one. */
+const rowsPerInsert = 1000;
+
+async function append(
+  database: Database,
+  { tenant, session, subpath }: TranscriptKey,
+  entries: readonly TranscriptEntry[],
+): Promise<void> {
+  if (entries.length === 0) return;
+  const prepared = entries.map((entry) => ({
+    uuid: typeof entry['uuid'] === 'string' ? entry['uuid'] : null,
+    entry: toJson(entry),
+  }));
+  await database.write(async (sql) => {
+    const { last } = await sql
+      .selectFrom('transcripts')
+      .select((column) => column.fn.coalesce(column.fn.max('position'), column.lit(0)).as('last'))
+      .where('tenant', '=', tenant)
+      .where('session', '=', session)
+      .where('subpath', '=', subpath)
+      .executeTakeFirstOrThrow();
+    const rows = prepared.map((row, index) => ({ tenant, session, subpath, position: last + index + 1, ...row }));
+    for (let from = 0; from < rows.length; from += rowsPerInsert) {
+      await sql
+        .insertInto('transcripts')
+        .values(rows.slice(from, from + rowsPerInsert))
+        .onConflict((conflict) =>
+          conflict.columns(['tenant', 'session', 'subpath', 'uuid']).where('uuid', 'is not', null).doNothing(),
+        )
+        .execute();
+    }
+  });
+}
+
+async function load(database: Database, { tenant, session, subpath }: TranscriptKey) {
+  const rows = await database.read
+    .selectFrom('transcripts')
+    .select('entry')
+    .where('tenant', '=', tenant)
+    .where('session', '=', session)
+    .where('subpath', '=', subpath)
+    .orderBy('position')
+    .execute();
+  return rows.length === 0 ? null : rows.map((row) => JSON.parse(row.entry) as TranscriptEntry);
+}
+
+async function subpaths(database: Database, tenant: string, session: string): Promise<string[]> {
+  const rows = await database.read
+    .selectFrom('transcripts')
+    .select('subpath')
+    .distinct()
+    .where('tenant', '=', tenant)
+    .where('session', '=', session)
+    .where('subpath', '!=', '')
+    .orderBy('subpath')
+    .execute();
+  return rows.map((row) => row.subpath);
+}
