@@ -1,0 +1,138 @@
+import { SallyportError } from '../engine/errors.ts';
+import type { BrokerGrant, BrokerTurn, ModelCall, UpstreamFailure } from '../engine/ports.ts';
+import { refusal } from './failures.ts';
+import { Pending } from './pending.ts';
+import type { Prices } from './prices.ts';
+
+/** Whether a call may be passed. `release` must be called when it has ended and is metered. */
+export type Admission =
+  | { readonly release: () => void }
+  /** Null: the budget is reached, or the turn is over; that is no failure of the upstream. */
+  | { readonly refused: UpstreamFailure | null };
+
+/**
+ * The books of one turn: what it may call, what it has spent, how its last call ended.
+ *
+ * Calls of a turn with a budget pass one after the other, each after what the former cost is known, so that two calls
+ * can never both pass on the same rest of the budget. Without a budget they pass at once.
+ */
+export class Ledger implements BrokerTurn {
+  readonly grant: BrokerGrant;
+  readonly calls: ModelCall[] = [];
+  readonly #prices: Prices;
+  readonly #store: (call: ModelCall) => Promise<void>;
+  readonly #running = new Pending();
+  readonly #storing = new Pending();
+  #lastInLine: Promise<void> = Promise.resolve();
+  #spent = 0;
+  #budgetReached = false;
+  #failure: UpstreamFailure | null = null;
+  #closed = false;
+  #storeError: { readonly thrown: unknown } | null = null;
+
+  constructor(grant: BrokerGrant, prices: Prices, store: (call: ModelCall) => Promise<void>) {
+    this.grant = grant;
+    this.#prices = prices;
+    this.#store = store;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  spentUsd(): number {
+    return this.#spent;
+  }
+
+  budgetReached(): boolean {
+    return this.#budgetReached;
+  }
+
+  failure(): UpstreamFailure | null {
+    return this.#failure;
+  }
+
+  async settle(): Promise<void> {
+    this.close();
+    await this.#running.none();
+    await this.#storing.none();
+    if (this.#storeError !== null) throw this.#storeError.thrown;
+  }
+
+  /** No call is passed any more. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** Has `settle` wait for a call. The promise must not reject. */
+  watch(call: Promise<void>): void {
+    this.#running.add(call);
+  }
+
+  /** How the last call ended: null for good. */
+  ended(failure: UpstreamFailure | null): void {
+    this.#failure = failure;
+  }
+
+  /** Adds a metered call and begins to store it. */
+  add(call: ModelCall): void {
+    this.calls.push(call);
+    this.#spent += call.costUsd ?? 0;
+    this.#storing.add(this.#keep(call));
+  }
+
+  /** Asks to pass a call; waits for its turn. Rejects when the signal is aborted meanwhile. */
+  async admit(signal: AbortSignal): Promise<Admission> {
+    const release = this.grant.budgetUsd === null ? () => {} : await this.#waitInLine(signal);
+    // A call must not pass while it is unknown whether the former ones could be stored.
+    await this.#storing.none();
+    const refused = this.#refusal();
+    if (refused === undefined && !signal.aborted) return { release };
+    release();
+    signal.throwIfAborted();
+    return { refused: refused ?? null };
+  }
+
+  /** Why no call may be passed now; undefined when one may. */
+  #refusal(): UpstreamFailure | null | undefined {
+    if (this.#closed) return null;
+    if (this.#storeError !== null) {
+      return refusal(SallyportError.from(this.#storeError.thrown).code, 'usage of a former call could not be stored');
+    }
+    const { budgetUsd, model } = this.grant;
+    if (budgetUsd === null) return undefined;
+    if (this.#prices.of(model) === null) {
+      return refusal('upstream_rejected', `the price of ${model} is not known and the turn has a budget`);
+    }
+    if (this.#spent < budgetUsd) return undefined;
+    this.#budgetReached = true;
+    return null;
+  }
+
+  async #keep(call: ModelCall): Promise<void> {
+    try {
+      await this.#store(call);
+    } catch (error) {
+      this.#storeError ??= { thrown: error };
+    }
+  }
+
+  async #waitInLine(signal: AbortSignal): Promise<() => void> {
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    const before = this.#lastInLine;
+    this.#lastInLine = before.then(() => released);
+    const { promise: aborted, reject } = Promise.withResolvers<never>();
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      if (signal.aborted) abort();
+      await Promise.race([before, aborted]);
+      return release;
+    } catch (error) {
+      release();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+}
