@@ -1,8 +1,10 @@
-import { mkdtemp, realpath, rm } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startSimulator, type Brain, type Script, type Simulator } from '@sallyport/simulator';
-import { createSallyport, loadSettings, type Sallyport } from '@sallyport/server';
+import { createSallyport, loadSettings, type ComposeOptions, type Sallyport } from '@sallyport/server';
 
 /** The upstream key of test services. It must never be seen anywhere but at the simulator. */
 export const upstreamKey = 'sk-ant-canary-7f3a1c5e9b2d4860';
@@ -28,12 +30,14 @@ export interface TestServiceOptions {
   readonly script?: Script | Brain;
   /** Environment settings over the test's own. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Stands between the service and its stores. */
+  readonly stores?: ComposeOptions['stores'];
 }
 
 /** Starts the product through its composition root on a free port, its upstream a simulator that plays the script. */
 export async function startService(options: TestServiceOptions = {}): Promise<TestService> {
   const base = await realpath(await mkdtemp(join(tmpdir(), 'sp-test-')));
-  const { mkdir } = await import('node:fs/promises');
+  await chmod(base, 0o755); // The jail's user has to be able to enter it where no jail is used.
   const root = join(base, 'projects');
   await mkdir(root);
   const simulator = await startSimulator(options.script ? { script: options.script } : {});
@@ -54,7 +58,10 @@ export async function startService(options: TestServiceOptions = {}): Promise<Te
       ...options.env,
     },
   });
-  const sallyport = await createSallyport(settings, { logTo: { write: (line: string) => void logs.push(line) } });
+  const sallyport = await createSallyport(settings, {
+    logTo: { write: (line: string) => void logs.push(line) },
+    ...(options.stores && { stores: options.stores }),
+  });
   return {
     url: sallyport.url,
     simulator,
@@ -78,4 +85,47 @@ export async function query(service: { url: string }, body: unknown, init: { key
     body: JSON.stringify(body),
   });
   return { status: response.status, headers: response.headers, body: (await response.json()) as Record<string, any> };
+}
+
+/** Starts the program itself in a process of its own, as `npm start` does, and waits until it serves. */
+export interface Program {
+  readonly url: string;
+  readonly pid: number;
+  readonly output: () => string;
+  /** Resolves with the exit code or the name of the signal. */
+  readonly exited: Promise<number | string>;
+  signal(name: NodeJS.Signals): void;
+}
+
+const mainFile = new URL('../../packages/server/src/main.ts', import.meta.url).pathname;
+
+/** Runs `sallyport` with arguments and exactly this environment. */
+export function runProgram(args: readonly string[], env: Readonly<Record<string, string>>, cwd: string) {
+  const child = spawn(process.execPath, [mainFile, ...args], { cwd, env: { PATH: process.env['PATH'], ...env } });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const exited = once(child, 'exit').then(([code, signal]) => (code ?? signal) as number | string);
+  return { child, exited, output: () => output };
+}
+
+/** Starts `sallyport serve` and waits for its address. Rejects with what it printed when it ends instead. */
+export async function startProgram(env: Readonly<Record<string, string>>, cwd: string): Promise<Program> {
+  const { child, exited, output } = runProgram(['serve'], env, cwd);
+  const address = /^Address: (\S+)$/mu;
+  const started = (async () => {
+    while (!address.test(output())) await once(child.stdout, 'data');
+  })();
+  await Promise.race([
+    started,
+    exited.then((code) => {
+      throw new Error(`the program ended with ${code}: ${output()}`);
+    }),
+  ]);
+  return {
+    url: address.exec(output())?.[1] ?? '',
+    pid: child.pid ?? 0,
+    output,
+    exited,
+    signal: (name) => void child.kill(name),
+  };
 }

@@ -1,0 +1,33 @@
+import { createSallyport, type Sallyport } from '../compose.ts';
+import type { Settings } from '../config/settings.ts';
+import { banner } from './banner.ts';
+
+/** Where the program writes and how it is told to stop. */
+export interface Terminal {
+  readonly out: { write(text: string): unknown };
+  readonly error: { write(text: string): unknown };
+  /** Resolves at the first signal to stop, with its name. */
+  stopRequested(): Promise<string>;
+}
+
+/** Serves until it is told to stop. Resolves with the exit code; rejects when the service cannot start. */
+export async function serve(settings: Settings, terminal: Terminal): Promise<number> {
+  const stop = terminal.stopRequested();
+  const service: Sallyport = await createSallyport(settings, { logTo: terminal.error });
+  terminal.out.write(banner(service));
+  await stop;
+  await service.close();
+  return 0;
+}
+
+/** One readable line for a start that failed. */
+export function startFailure(error: unknown, settings: Settings | null): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const place = settings ? `${settings.host}:${settings.port}` : '';
+  if (code === 'EADDRINUSE') return `${place} is taken: stop what uses it, or choose another SALLYPORT_PORT`;
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+    return `${place} is not an address of this machine: set SALLYPORT_HOST`;
+  if (code === 'EACCES' && message.includes('listen'))
+    return `${place} may not be used by this user: choose a SALLYPORT_PORT of 1024 or more`;
+  return (error instanceof Error ? message : String(error)).split('\n')[0] ?? 'unknown failure';
+}

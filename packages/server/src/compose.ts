@@ -1,0 +1,217 @@
+import { realpath } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { SIMULATOR_MODEL, startSimulator } from '@sallyport/simulator';
+import { createBroker } from './broker/broker.ts';
+import { loadPrices } from './broker/prices.ts';
+import { checkIsolation, type Check } from './claude/doctor.ts';
+import { claudeExecutable } from './claude/executable.ts';
+import { createJails, type Jails } from './claude/jail.ts';
+import { createRunner } from './claude/runner.ts';
+import { isProtected, prepareRunDirectory } from './claude/slots.ts';
+import { adminKey, type AdminKey } from './config/admin-key.ts';
+import { secretsOf, type Settings } from './config/settings.ts';
+import { systemClock } from './engine/clock.ts';
+import { createEngine } from './engine/create-engine.ts';
+import { createKeyRing, type KeyInput } from './engine/keys.ts';
+import type { Broker, Log, Runner } from './engine/ports.ts';
+import { createApp, type AppOptions } from './http/app.ts';
+import { closeApp } from './http/close.ts';
+import { createLogger } from './observe/logger.ts';
+import { openStores, type Stores } from './stores/stores.ts';
+import { version } from './version.ts';
+
+/** What this machine has and lacks for a jail, each with what to do. */
+export function examineMachine(settings: Settings): Promise<Check[]> {
+  return checkIsolation({ runDir: settings.runDir, claudeBinary: claudeExecutable() });
+}
+
+/** A running service. */
+export interface Sallyport {
+  /** Where it answers, without a slash at the end. */
+  readonly url: string;
+  readonly settings: Settings;
+  /** The key that the service made for itself; null when keys are configured. */
+  readonly adminKey: AdminKey | null;
+  readonly jailed: boolean;
+  /** Why there is no jail. */
+  readonly problems: readonly string[];
+  /** Processes of Claude Code that are there. */
+  processes(): readonly { readonly id: string; readonly pid: number }[];
+  /** Takes no more work, ends what runs, and resolves when nothing of the service is left. */
+  close(): Promise<void>;
+}
+
+export interface ComposeOptions {
+  /** Where log lines go; default: standard output. */
+  readonly logTo?: { write(line: string): unknown };
+  /** Stands between the service and its stores, for tests of their failures. */
+  readonly stores?: (stores: Stores) => Stores;
+}
+
+/** Takes things apart in the reverse order of their making. */
+class Teardown {
+  readonly #steps: (() => Promise<unknown>)[] = [];
+
+  add(step: () => Promise<unknown>): void {
+    this.#steps.unshift(step);
+  }
+
+  /** Runs every step, also after one failed; then throws the first failure. */
+  async run(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const step of this.#steps.splice(0)) await step().catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
+  }
+}
+
+const tenant = 'default';
+
+function keysOf(settings: Settings, own: AdminKey | null): KeyInput[] {
+  const keys: KeyInput[] = settings.userKeys.map(({ name, secret }) => ({ name, secret, tenant, role: 'user' }));
+  if (settings.masterKey !== null) keys.push({ name: 'master', secret: settings.masterKey, tenant, role: 'admin' });
+  if (own) keys.push({ name: 'admin', secret: own.secret, tenant, role: 'admin' });
+  return keys;
+}
+
+/** The upstream of the settings; the simulated one is started in this process. */
+async function upstreamOf(settings: Settings, teardown: Teardown) {
+  const { upstream, anthropicBaseUrl, anthropicApiKey } = settings;
+  if (upstream === 'anthropic') return { kind: upstream, baseUrl: anthropicBaseUrl, apiKey: anthropicApiKey };
+  const simulator = await startSimulator({ model: SIMULATOR_MODEL, recordBodies: false });
+  teardown.add(() => simulator.close());
+  return { kind: upstream, baseUrl: simulator.url, apiKey: null };
+}
+
+/** What the probes say, from the last known state of the parts. */
+function healthOf(parts: {
+  stores: Stores;
+  runner: Runner;
+  broker: Broker;
+}): Pick<AppOptions, 'ready' | 'claudeHealth'> {
+  const { stores, runner, broker } = parts;
+  return {
+    async ready() {
+      const stored = await stores.turns.check().then(
+        () => true,
+        () => false,
+      );
+      return stored ? [] : ['store'];
+    },
+    claudeHealth() {
+      const runs = runner.health();
+      const upstream = broker.health();
+      if (!runs.ok) return { status: 'unhealthy', claude_available: false, error: 'Claude Code could not be started.' };
+      if (!upstream.ok)
+        return { status: 'degraded', claude_available: true, error: 'The last call of the model failed.' };
+      return { status: 'healthy', claude_available: true, error: null };
+    },
+  };
+}
+
+/** Without a jail the service must not be reachable from elsewhere, unless the operator said so. */
+function refuseExposure(settings: Settings, jails: Jails): void {
+  if (jails.isolation.jailed || settings.loopback || settings.isolation === 'none') return;
+  const why = jails.isolation.problems.join(' ');
+  throw new Error(`without a jail the service listens on loopback only (SALLYPORT_HOST is ${settings.host}): ${why}`);
+}
+
+/**
+ * Puts the service together and starts it. Rejects with an error of one readable line when it cannot start; nothing of
+ * it is left then.
+ */
+export async function createSallyport(settings: Settings, options: ComposeOptions = {}): Promise<Sallyport> {
+  const teardown = new Teardown();
+  try {
+    return await start(settings, options, teardown);
+  } catch (error) {
+    await teardown.run().catch(() => undefined);
+    throw error;
+  }
+}
+
+/** The part that runs Claude Code: jails, broker and runner. */
+async function startRunner(settings: Settings, stores: Stores, logger: Log, teardown: Teardown) {
+  const { maxProcesses, maxWaiting } = settings;
+  const run = await prepareRunDirectory(settings.runDir);
+  const dataDir = await realpath(settings.dataDir);
+  const jails = await createJails({
+    setting: settings.isolation,
+    runDir: run.path,
+    hidden: [dataDir],
+    brokerSocket: run.brokerSocket,
+    claudeBinary: claudeExecutable(),
+    clock: systemClock,
+    log: logger,
+  });
+  teardown.add(() => jails.close());
+  refuseExposure(settings, jails);
+  const broker = await createBroker({
+    socketPath: run.brokerSocket,
+    upstream: await upstreamOf(settings, teardown),
+    prices: loadPrices(settings.prices),
+    clock: systemClock,
+    log: logger,
+    record: (call) => stores.usage.record(call),
+  });
+  teardown.add(() => broker.close());
+  const { transcripts } = stores;
+  const runner = createRunner({
+    broker,
+    jails,
+    transcripts,
+    clock: systemClock,
+    log: logger,
+    maxProcesses,
+    maxWaiting,
+  });
+  teardown.add(() => runner.close());
+  return { jails, broker, runner, ownDirectories: [dataDir, await realpath(run.path)] };
+}
+
+async function start(settings: Settings, options: ComposeOptions, teardown: Teardown): Promise<Sallyport> {
+  const opened = await openStores({ dataDir: settings.dataDir, clock: systemClock });
+  teardown.add(() => opened.close());
+  const stores = options.stores?.(opened) ?? opened;
+  const keyless = settings.masterKey === null && settings.userKeys.length === 0;
+  const own = keyless ? await adminKey(settings.dataDir) : null;
+  const logger = createLogger({
+    level: settings.logLevel,
+    secrets: [...secretsOf(settings), ...(own ? [own.secret] : [])],
+    ...(options.logTo && { destination: options.logTo }),
+  });
+  for (const warning of settings.warnings) logger.warn(warning);
+  const { jails, broker, runner, ownDirectories } = await startRunner(settings, stores, logger, teardown);
+  const { jailed, problems } = jails.isolation;
+  const { models, defaultModel, workspaceRoots } = settings;
+  const engine = await createEngine({
+    turns: stores.turns,
+    runner,
+    clock: systemClock,
+    logger,
+    policy: { models, defaultModel, openToolsUnasked: jailed || settings.isolation === 'none' },
+    workspaceRoots,
+    isProtected: (path) => isProtected(path, ownDirectories),
+  });
+  teardown.add(() => engine.close());
+  const app = await createApp({
+    ...settings,
+    version,
+    engine,
+    keys: createKeyRing(keysOf(settings, own)),
+    clock: systemClock,
+    logger,
+    ...healthOf({ stores, runner, broker }),
+  });
+  teardown.add(() => closeApp(app, settings.drainSeconds * 1000));
+  await app.listen({ host: settings.host, port: settings.port });
+  const { address, port } = app.server.address() as AddressInfo;
+  return {
+    url: `http://${address.includes(':') ? `[${address}]` : address}:${port}`,
+    settings,
+    adminKey: own,
+    jailed,
+    problems,
+    processes: () => jails.live(),
+    close: () => teardown.run(),
+  };
+}
