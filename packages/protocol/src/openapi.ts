@@ -9,25 +9,11 @@ type Json = Record<string, unknown>;
 /** Codes that any route can answer with, by what it takes. */
 function commonErrors(operation: Operation): ErrorCode[] {
   const codes: ErrorCode[] = ['bad_request', 'host_not_allowed', 'headers_too_large', 'internal'];
-  if (operation.right !== 'public') codes.push('unauthenticated', 'invalid_key', 'forbidden', 'origin_not_allowed');
+  if (operation.right !== 'public')
+    codes.push('unauthenticated', 'invalid_key', 'forbidden', 'origin_not_allowed', 'not_ready');
   if (operation.body)
     codes.push('invalid_json', 'request_timeout', 'body_too_large', 'unsupported_media_type', 'validation_failed');
   return codes;
-}
-
-function errorResponses(operation: Operation): Json {
-  const byStatus = new Map<number, ErrorCode[]>();
-  for (const code of [...commonErrors(operation), ...operation.errors]) {
-    const { status } = errorCatalogue[code];
-    byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
-  }
-  const response = (codes: ErrorCode[]) => ({
-    description: codes.map((code) => `\`${code}\`: ${errorCatalogue[code].detail}`).join('\n\n'),
-    content: { 'application/json': { schema: { $ref: '#/components/schemas/ErrorBody' } } },
-  });
-  return Object.fromEntries(
-    [...byStatus].toSorted(([a], [b]) => a - b).map(([status, codes]) => [String(status), response(codes)]),
-  );
 }
 
 /** Moves the named schemas of a JSON Schema document into the shared components and returns what is left. */
@@ -41,8 +27,31 @@ function schemaOf(schema: z.ZodType, io: 'input' | 'output', components: Json): 
   return relocated(rest) as Json;
 }
 
+const answer = (texts: readonly string[], type: string, schemas: readonly Json[]): Json => ({
+  description: texts.join('\n\n'),
+  content: { [type]: { schema: schemas.length === 1 ? schemas[0] : { anyOf: schemas } } },
+});
+
+/** The answers of an operation by status. Where codes share a status with a body of the operation's own, either may come. */
+function responsesOf(operation: Operation, components: Json): Json {
+  const { response, elseStatus } = operation;
+  const schema = schemaOf(response.schema, 'output', components);
+  const codes = [...new Set([...commonErrors(operation), ...operation.errors])];
+  const byStatus = Map.groupBy(codes, (code): number => errorCatalogue[code].status);
+  const responses: Json = { [response.status]: answer([response.text], response.type, [schema]) };
+  if (elseStatus) responses[elseStatus.status] = answer([elseStatus.text], response.type, [schema]);
+  for (const [status, sharing] of byStatus) {
+    const own = status === elseStatus?.status;
+    responses[status] = answer(
+      [...(own ? [elseStatus.text] : []), ...sharing.map((code) => `\`${code}\`: ${errorCatalogue[code].detail}`)],
+      'application/json',
+      [...(own ? [schema] : []), { $ref: '#/components/schemas/ErrorBody' }],
+    );
+  }
+  return responses;
+}
+
 function pathItem(operation: Operation, components: Json): Json {
-  const { response } = operation;
   return {
     operationId: operation.id,
     summary: operation.summary,
@@ -55,13 +64,7 @@ function pathItem(operation: Operation, components: Json): Json {
         content: { 'application/json': { schema: schemaOf(operation.body, 'input', components) } },
       },
     }),
-    responses: {
-      [response.status]: {
-        description: response.text,
-        content: { [response.type]: { schema: schemaOf(response.schema, 'output', components) } },
-      },
-      ...errorResponses(operation),
-    },
+    responses: responsesOf(operation, components),
   };
 }
 

@@ -26,6 +26,8 @@ export interface Operation {
     readonly schema: z.ZodType;
     readonly text: string;
   };
+  /** Another status that carries the same body, and what it says. */
+  readonly elseStatus?: { readonly status: number; readonly text: string };
   /** Codes this route can answer with, besides those every route can. */
   readonly errors: readonly ErrorCode[];
 }
@@ -91,6 +93,7 @@ const serviceOperations = {
     description: 'For a readiness probe. 503 names the parts that fail in `failing`. Never calls the model.',
     right: 'public',
     response: json(readiness, 'Queries can run.'),
+    elseStatus: { status: 503, text: 'Queries cannot run; `failing` names why.' },
     errors: [],
   },
 } as const satisfies Record<string, Operation>;
@@ -131,7 +134,8 @@ export function operations(bounds: Bounds) {
       summary: 'Says whether Claude Code and the model are available',
       description: "From the last known state of the service's parts. Never calls the model.",
       right: 'read',
-      response: json(claudeHealth, 'The last known state.'),
+      response: json(claudeHealth, 'Claude Code can be used, perhaps only in part.'),
+      elseStatus: { status: 503, text: 'Claude Code cannot be used: `unhealthy`.' },
       errors: [],
     },
     models: {

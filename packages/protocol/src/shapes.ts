@@ -9,11 +9,18 @@ function characters(text: string): number {
   return count;
 }
 
+/** `params.type` is the type of the issue in a 422 answer. */
 const bounded = (min: number, max: number) =>
   z
     .string()
-    .refine((text) => characters(text) >= min, { error: `must have at least ${min} character(s)` })
-    .refine((text) => characters(text) <= max, { error: `must have at most ${max} characters` })
+    .refine((text) => characters(text) >= min, {
+      error: `String should have at least ${min} character${min === 1 ? '' : 's'}`,
+      params: { type: 'string_too_short' },
+    })
+    .refine((text) => characters(text) <= max, {
+      error: `String should have at most ${max} characters`,
+      params: { type: 'string_too_long' },
+    })
     .refine((text) => text.isWellFormed(), { error: 'must be well-formed Unicode' })
     .meta({ minLength: min, maxLength: max });
 
@@ -39,7 +46,8 @@ const relativePath = path.refine(
 const toolName = z
   .string()
   .refine((name) => Object.hasOwn(toolAliases, name), {
-    error: `must be one of ${Object.keys(toolAliases).join(', ')}`,
+    error: `Input should be one of ${Object.keys(toolAliases).join(', ')}`,
+    params: { type: 'enum' },
   })
   .transform((name): ToolName => toolAliases[name] as ToolName)
   .meta({ enum: Object.keys(toolAliases) });

@@ -1,4 +1,5 @@
 import { realpath } from 'node:fs/promises';
+import { lookup } from 'node:dns/promises';
 import type { AddressInfo } from 'node:net';
 import { SIMULATOR_MODEL, startSimulator } from '@sallyport/simulator';
 import { createBroker } from './broker/broker.ts';
@@ -203,7 +204,9 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     ...healthOf({ stores, runner, broker }),
   });
   teardown.add(() => closeApp(app, settings.drainSeconds * 1000));
-  await app.listen({ host: settings.host, port: settings.port });
+  // By name Node may open a second server, for the other kind of address, that the limits do not reach.
+  const { address: host } = await lookup(settings.host);
+  await app.listen({ host, port: settings.port });
   const { address, port } = app.server.address() as AddressInfo;
   return {
     url: `http://${address.includes(':') ? `[${address}]` : address}:${port}`,

@@ -1,0 +1,115 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Clock } from '../engine/clock.ts';
+import { SallyportError } from '../engine/errors.ts';
+import type { KeyRing } from '../engine/keys.ts';
+import { authenticate } from './auth.ts';
+import { checkBodyHeaders } from './body.ts';
+import { clientAddress } from './client-address.ts';
+import type { LastExchange } from './errors.ts';
+import { answerPreflight, isPreflight, setCommonHeaders } from './headers.ts';
+import type { HostCheck } from './hosts.ts';
+import type { RouteBook } from './routes.ts';
+
+/** Answered under every host name and while the service closes, as whoever probes knows only its address. */
+const probes: ReadonlySet<string> = new Set(['health', 'livez', 'readyz']);
+
+const isProbe = (request: FastifyRequest): boolean => probes.has(request.routeOptions.config.operation?.id ?? '');
+
+/** What a request is judged by before any of its body is read. */
+export interface Gate {
+  readonly keys: KeyRing;
+  readonly hosts: HostCheck;
+  readonly origins: ReadonlySet<string>;
+  readonly routes: RouteBook;
+  readonly clock: Clock;
+  readonly last: LastExchange;
+  readonly isClosing: () => boolean;
+}
+
+/** Sets the headers of every answer and writes one line to the log when the answer is over. */
+export function beginRequest(gate: Gate, request: FastifyRequest, reply: FastifyReply): void {
+  gate.last.set(request.raw.socket, { request: request.raw, response: reply.raw });
+  setCommonHeaders(request, reply, gate.origins);
+  const started = gate.clock.monotonic();
+  let complete = false;
+  reply.raw.once('finish', () => {
+    complete = true;
+  });
+  reply.raw.once('close', () => {
+    const line = {
+      method: request.method,
+      route: request.routeOptions.url ?? null,
+      status: reply.raw.statusCode,
+      code: request.failure ?? null,
+      complete,
+      duration_ms: Math.round(gate.clock.monotonic() - started),
+      client: clientAddress(request),
+      tenant: request.principal?.tenant ?? null,
+      key: request.principal?.key ?? null,
+    };
+    if (isProbe(request)) request.log.debug(line, 'request');
+    else request.log.info(line, 'request');
+  });
+}
+
+/** The path of a request's target, which may also name the host. */
+function pathOf(target: string): string {
+  return target.replace(/^https?:\/\/[^/?#]*/i, '').replace(/[?#].*$/s, '');
+}
+
+/** Answers what no route matched: a preflight, or `method_not_allowed` with the methods there are, or `not_found`. */
+function answerUnmatched(gate: Gate, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const methods = gate.routes.methodsAt(pathOf(request.url));
+  if (methods.length === 0) throw new SallyportError('not_found');
+  if (isPreflight(request)) {
+    if (!gate.origins.has(request.headers.origin ?? '')) throw new SallyportError('origin_not_allowed');
+    return answerPreflight(request, reply, methods);
+  }
+  reply.header('allow', methods.join(', '));
+  throw new SallyportError('method_not_allowed');
+}
+
+/** A browser names the origin of the page that asks. Pages of strangers have no business with the API. */
+function checkOrigin(gate: Gate, request: FastifyRequest): void {
+  const { origin } = request.headers;
+  if (origin === undefined || gate.origins.has(origin) || gate.hosts.isOwnOrigin(origin, request.raw)) return;
+  throw new SallyportError('origin_not_allowed');
+}
+
+/** Judges a request by its route and headers, in this order: closing, host, route, origin, key, right. */
+function admit(gate: Gate, request: FastifyRequest, reply: FastifyReply): FastifyReply | undefined {
+  const { operation, documentation } = request.routeOptions.config;
+  if ((request.headers.expect ?? '100-continue').toLowerCase() !== '100-continue') {
+    throw new SallyportError('bad_request');
+  }
+  if (!isProbe(request)) {
+    if (gate.isClosing()) throw new SallyportError('not_ready');
+    if (!gate.hosts.allows(request.raw)) throw new SallyportError('host_not_allowed');
+  }
+  if (request.is404) return answerUnmatched(gate, request, reply);
+  if (documentation) return undefined;
+  if (!operation) throw new SallyportError('internal', { cause: new Error('a route has no operation') });
+  if (operation.path.startsWith('/api/')) checkOrigin(gate, request);
+  authenticate(request, operation, gate.keys);
+  return undefined;
+}
+
+/** Adds what happens to every request before its body is read. */
+export function addAdmission(app: FastifyInstance, gate: Gate): void {
+  app.decorateRequest('principal', null);
+  app.decorateRequest('failure', null);
+  app.addHook('onRequest', async (request, reply) => {
+    beginRequest(gate, request, reply);
+    return admit(gate, request, reply);
+  });
+  app.addHook('preParsing', async (request, reply) => {
+    const { bodyLimit, config } = request.routeOptions;
+    if (config.operation?.body) checkBodyHeaders(request.raw, bodyLimit);
+    if (request.headers.expect !== undefined) reply.raw.writeContinue();
+  });
+  // Without these Node itself would invite the body, or refuse, before the key was looked at.
+  const route = (raw: IncomingMessage, response: ServerResponse) => app.routing(raw, response);
+  app.server.on('checkContinue', route);
+  app.server.on('checkExpectation', route);
+}

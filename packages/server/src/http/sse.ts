@@ -1,0 +1,72 @@
+/** The line that ends a finished stream. */
+export const doneFrame = 'data: [DONE]\n\n';
+
+/** A comment that keeps every hop of a silent connection alive. Clients ignore it. */
+export const heartbeatFrame = ': keep-alive\n\n';
+
+/** One event: JSON holds no line breaks, so it is one `data` line. Null for an event that nothing can continue after. */
+export function eventFrame(id: string | null, data: unknown): string {
+  return `${id === null ? '' : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`;
+}
+
+/** What waiting for the next item came to. */
+export type Pulled<T> =
+  | { readonly kind: 'item'; readonly value: T }
+  | { readonly kind: 'end' }
+  | { readonly kind: 'silence' }
+  | { readonly kind: 'left' };
+
+function firstOf(settles: Promise<unknown>, ms: number, left: AbortSignal): Promise<'settled' | 'silence' | 'left'> {
+  return new Promise((resolve) => {
+    const finish = (what: 'settled' | 'silence' | 'left') => {
+      clearTimeout(timer);
+      left.removeEventListener('abort', onLeft);
+      resolve(what);
+    };
+    const onLeft = () => finish('left');
+    const timer = setTimeout(() => finish('silence'), ms);
+    left.addEventListener('abort', onLeft, { once: true });
+    settles.then(
+      () => finish('settled'),
+      () => finish('settled'),
+    );
+  });
+}
+
+/**
+ * Takes items one at a time for a client that may be slow or leave. Nothing is taken before it is asked for, so a
+ * client that does not read holds one item. The source is closed when the client leaves or `close` is called.
+ */
+export class Puller<T> {
+  readonly #source: AsyncIterator<T>;
+  readonly #left: AbortSignal;
+  #next: Promise<IteratorResult<T>> | null = null;
+  #closed = false;
+
+  /** Takes from `items` until `left` is aborted. */
+  constructor(items: AsyncIterable<T>, left: AbortSignal) {
+    this.#source = items[Symbol.asyncIterator]();
+    this.#left = left;
+    left.addEventListener('abort', this.close, { once: true });
+  }
+
+  /** Waits for the next item, at most `ms` milliseconds; after a silence it can be asked again. Rejects when the source fails. */
+  async next(ms: number): Promise<Pulled<T>> {
+    if (this.#left.aborted) return { kind: 'left' };
+    this.#next ??= this.#source.next();
+    const first = await firstOf(this.#next, ms, this.#left);
+    if (first !== 'settled') return { kind: first };
+    const result = await this.#next;
+    this.#next = null;
+    return result.done === true ? { kind: 'end' } : { kind: 'item', value: result.value };
+  }
+
+  /** Closes the source. It is not waited for: a source that is busy closes when it can. */
+  readonly close = (): void => {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#left.removeEventListener('abort', this.close);
+    const ending = async () => this.#source.return?.();
+    ending().catch(() => undefined); // nobody reads any more
+  };
+}
