@@ -46,7 +46,7 @@ export function beginRequest(gate: Gate, request: FastifyRequest, reply: Fastify
       duration_ms: Math.round(gate.clock.monotonic() - started),
       client: clientAddress(request),
       tenant: request.principal?.tenant ?? null,
-      key: request.principal?.key ?? null,
+      by: request.principal?.key ?? null,
     };
     if (isProbe(request)) request.log.debug(line, 'request');
     else request.log.info(line, 'request');

@@ -13,6 +13,10 @@ export async function addDocumentation(
     });
     pages.get('/openapi.json', () => document);
     await pages.register(swagger, { mode: 'static', specification: { document } } as unknown as SwaggerOptions);
-    await pages.register(swaggerUi, { routePrefix: '/docs', theme: { title: 'Sallyport' } });
+    await pages.register(swaggerUi, {
+      routePrefix: '/docs',
+      theme: { title: 'Sallyport' },
+      uiConfig: { layout: 'BaseLayout' },
+    });
   });
 }
