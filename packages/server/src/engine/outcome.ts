@@ -1,4 +1,4 @@
-import type { PermissionDenial, RunResult, StopReason, Usage } from '@sallyport/protocol';
+import type { ErrorCode, PermissionDenial, RunResult, StopReason, Usage } from '@sallyport/protocol';
 import type { Changes } from './changes.ts';
 import { SallyportError } from './errors.ts';
 import type { ModelCall, RunEnd, TurnEndState } from './ports.ts';
@@ -73,7 +73,9 @@ function stopped(stop: StopCause): Ending {
 }
 
 function ending({ end, stop, thrown }: OutcomeParts): Ending {
-  if (stop) return stopped(stop);
+  // A run that came to its own end while it was being stopped has ended well, unless something of ours failed.
+  const finished = end?.reason === 'end_turn' && stop?.reason !== 'failed';
+  if (stop && !finished) return stopped(stop);
   if (!end) return failed(SallyportError.from(thrown));
   switch (end.reason) {
     case 'end_turn':
@@ -90,10 +92,13 @@ function ending({ end, stop, thrown }: OutcomeParts): Ending {
   }
 }
 
+/** Seconds that a client is asked to wait where the upstream, too busy for us, named no time itself. */
+const usualWait: Readonly<Partial<Record<ErrorCode, number>>> = { upstream_rate_limited: 10, upstream_overloaded: 10 };
+
 function failure(given: RunEnd['failure']): Ending {
   if (!given) return failed(new SallyportError('internal', { cause: 'a failed run without a failure' }));
   if (given.code === null) return cut('error', given.detail, 'failed');
-  const { code, cause, retryAfter } = given;
+  const { code, cause, retryAfter = usualWait[code] } = given;
   return failed(new SallyportError(code, { cause, ...(retryAfter !== undefined && { retryAfter }) }));
 }
 

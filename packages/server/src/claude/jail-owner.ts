@@ -1,0 +1,31 @@
+import { systemClock } from '../engine/clock.ts';
+import { createJails, type JailsOptions } from './jail.ts';
+import { anyProgram, silent, startScript } from './jail-support.ts';
+import { prepareRunDirectory } from './slots.ts';
+
+// A server for tests that kill one: opens a jail, runs a shell script in it, says so, and stays.
+
+interface Wanted {
+  readonly runDir: string;
+  readonly setting: JailsOptions['setting'];
+  readonly script: string;
+}
+
+const wanted = JSON.parse(process.argv[2] ?? '') as Wanted;
+const run = await prepareRunDirectory(wanted.runDir);
+const jails = await createJails({
+  setting: wanted.setting,
+  runDir: run.path,
+  hidden: [],
+  brokerSocket: run.brokerSocket,
+  claudeBinary: anyProgram,
+  clock: systemClock,
+  log: silent,
+});
+const jail = await jails.open({ projectPath: null, access: 'rw', bash: true });
+const child = startScript(jail, wanted.script);
+child.stdout.pipe(process.stdout);
+child.stderr.pipe(process.stderr);
+process.stdout.write(
+  `${JSON.stringify({ id: jail.id, uid: process.getuid?.(), jailed: jail.jailed, pid: jails.live()[0]?.pid })}\n`,
+);

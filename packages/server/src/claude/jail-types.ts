@@ -1,0 +1,80 @@
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
+import type { SandboxSettings, SpawnOptions } from '@anthropic-ai/claude-agent-sdk';
+import type { FileInput } from '@sallyport/protocol';
+import type { Clock } from '../engine/clock.ts';
+import type { Log } from '../engine/ports.ts';
+import type { Isolation, IsolationSetting } from './isolation.ts';
+
+/** What the walls around a process depend on; fixed when it starts. */
+export interface JailProfile {
+  /** `null`: a slot, an empty directory of the process's own. Else the real path of an allowed directory. */
+  readonly projectPath: string | null;
+  readonly access: 'ro' | 'rw';
+  /** True when Bash is among the tools. */
+  readonly bash: boolean;
+}
+
+/** Where one process lives: its workspace, its config directory, its user and its walls. */
+export interface Jail {
+  readonly id: string;
+  /** False: there are no walls (isolation `none`). */
+  readonly jailed: boolean;
+  /** The workspace as Claude sees it: `/workspace` for a slot in a jail, else the real path. */
+  readonly root: string;
+  /** The same directory on the host. */
+  readonly hostRoot: string;
+  /** The complete environment of Claude Code, without secrets. */
+  readonly env: Readonly<Record<string, string>>;
+  /** For the SDK's `pathToClaudeCodeExecutable`. */
+  readonly claudeExecutable: string;
+  /** For the SDK's `sandbox`: keeps Bash from the broker's socket and the token. Undefined without a jail or without Bash. */
+  readonly sandbox: SandboxSettings | undefined;
+  /**
+   * For the SDK's `spawnClaudeCodeProcess`. May be called once. Its `stderr` must be read by the caller. Throws
+   * `overloaded` when the system gives no more processes or files.
+   */
+  spawn(options: SpawnOptions): ChildProcessWithoutNullStreams;
+  /**
+   * Writes files into the workspace of a slot. Never follows a link; rejects with `workspace_not_accessible` when
+   * something is in the way.
+   */
+  writeFiles(files: readonly FileInput[]): Promise<void>;
+  /**
+   * Size and times of up to `limit` files by relative path, read inside the walls within 5 s; null when there are more
+   * or it cannot be found out.
+   */
+  stamps(limit: number): Promise<ReadonlyMap<string, string> | null>;
+  /** Ends every process of the jail at once (SIGKILL). */
+  kill(): void;
+  /** Resolves when the process was started, or killed before that, and none of its processes is left. Never rejects. */
+  readonly exited: Promise<void>;
+  /** Kills what is left, then deletes slot, config directory and temporary files. May be called again. */
+  remove(): Promise<void>;
+}
+
+/** Makes jails and knows those that are there. */
+export interface Jails {
+  readonly isolation: Isolation;
+  /** Makes a place for one process. Rejects with `path_not_allowed` or `workspace_not_accessible` before anything runs. */
+  open(profile: JailProfile): Promise<Jail>;
+  /** The processes that are there. `startedAt` is wall time in milliseconds. */
+  live(): { readonly id: string; readonly pid: number; readonly startedAt: number }[];
+  /** Kills and removes every jail. */
+  close(): Promise<void>;
+}
+
+export interface JailsOptions {
+  readonly setting: IsolationSetting;
+  /** The run directory, as `prepareRunDirectory` made it. */
+  readonly runDir: string;
+  /** Real paths of directories that no process may see: the data directory. The run directory is one by itself. */
+  readonly hidden: readonly string[];
+  /** The broker's socket, in the run directory. With root servers it must be open to all users. */
+  readonly brokerSocket: string;
+  /** Path of the Claude Code binary on this host. */
+  readonly claudeBinary: string;
+  /** PATH of processes that are not jailed. Default: the system's directories. */
+  readonly path?: string;
+  readonly clock: Clock;
+  readonly log: Log;
+}

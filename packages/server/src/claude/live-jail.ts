@@ -1,0 +1,189 @@
+import {
+  spawn,
+  type ChildProcess,
+  type ChildProcessWithoutNullStreams,
+  type SpawnOptions as NodeSpawn,
+} from 'node:child_process';
+import { existsSync, lchownSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { SandboxSettings, SpawnOptions } from '@anthropic-ai/claude-agent-sdk';
+import type { FileInput } from '@sallyport/protocol';
+import { SallyportError } from '../engine/errors.ts';
+import type { Log } from '../engine/ports.ts';
+import { wallsCommand, type Walls } from './bwrap.ts';
+import type { Jail } from './jail-types.ts';
+import { record } from './reaper.ts';
+import { identify, killAll, killGroup, killTraces, marker, type ProcessId, type Traces } from './registry.ts';
+import { writeFilesBelow } from './slot-files.ts';
+import { deleteTree, type Place, type User } from './slots.ts';
+import { readStamps, stampsCommand } from './stamps.ts';
+
+/** What `open` found out about one process's place. */
+export interface JailPlan {
+  readonly id: string;
+  readonly place: Place;
+  readonly projectPath: string | null;
+  /** Null: the process runs as ourselves. */
+  readonly user: User | null;
+  /** True when no other process of the machine has that user. */
+  readonly ownUser: boolean;
+  /** Null: no walls. */
+  readonly walls: Walls | null;
+  readonly root: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly claudeExecutable: string;
+  readonly sandbox: SandboxSettings | undefined;
+  readonly owner: ProcessId;
+  readonly log: Log;
+  /** Told before the process starts. */
+  readonly starting: () => void;
+  /** Told when nothing is left of it. */
+  readonly removed: () => void;
+}
+
+/** A `Jail` over its plan. */
+export class LiveJail implements Jail {
+  readonly id: string;
+  readonly jailed: boolean;
+  readonly root: string;
+  readonly hostRoot: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly claudeExecutable: string;
+  readonly sandbox: SandboxSettings | undefined;
+  readonly exited: Promise<void>;
+  readonly #plan: JailPlan;
+  readonly #exit = Promise.withResolvers<void>();
+  #child: ChildProcess | null = null;
+  #leader: ProcessId | null = null;
+  #killed = false;
+  #removal: Promise<void> | null = null;
+
+  constructor(plan: JailPlan) {
+    this.#plan = plan;
+    this.id = plan.id;
+    this.jailed = plan.walls !== null;
+    this.root = plan.root;
+    this.hostRoot = plan.projectPath ?? plan.place.slot;
+    this.env = plan.env;
+    this.claudeExecutable = plan.claudeExecutable;
+    this.sandbox = plan.sandbox;
+    this.exited = this.#exit.promise;
+  }
+
+  /** The pid of the process on this host, while there is one. */
+  get pid(): number | null {
+    return this.#leader?.pid ?? null;
+  }
+
+  spawn({ command, args, env, signal }: SpawnOptions): ChildProcessWithoutNullStreams {
+    if (this.#child !== null || this.#killed)
+      throw new SallyportError('agent_crashed', { cause: new Error('jail used twice') });
+    this.#plan.starting();
+    const complete = { ...definedOnly(env), [marker]: this.id };
+    const child = this.#startFirst([command, ...args], { env: complete, signal, stdio: 'pipe' });
+    this.#child = child;
+    child.once('exit', () => void this.#sweep());
+    // The process waits for its first message on standard input, which nobody can send before this returns.
+    this.#leader = identify(child.pid);
+    record(this.#plan.place.directory, { ...this.#traces(), owner: this.#plan.owner });
+    return child;
+  }
+
+  async writeFiles(files: readonly FileInput[]): Promise<void> {
+    if (this.#plan.projectPath !== null)
+      throw new SallyportError('internal', { cause: new Error('files go into slots only') });
+    await writeFilesBelow(this.#plan.place.slot, files, this.#plan.user);
+  }
+
+  async stamps(limit: number): Promise<ReadonlyMap<string, string> | null> {
+    if (this.#killed) return null;
+    const env = { PATH: this.env['PATH'], LANG: 'C', [marker]: this.id };
+    return await readStamps(this.#start(stampsCommand, { env, stdio: ['ignore', 'pipe', 'ignore'] }), limit);
+  }
+
+  kill(): void {
+    this.#killed = true;
+    const child = this.#child;
+    if (child === null) this.#exit.resolve();
+    else if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) killGroup(child.pid);
+    // Daemons that left the group; where there are walls they die with it.
+    void killTraces(this.#traces()).catch(() => {});
+  }
+
+  remove(): Promise<void> {
+    this.#removal ??= this.#remove();
+    return this.#removal;
+  }
+
+  async #remove(): Promise<void> {
+    const { place, removed } = this.#plan;
+    this.kill();
+    await this.exited;
+    if (!(await killAll(this.#traces(), 5_000))) throw new Error(`processes of jail ${this.id} cannot be ended`);
+    await deleteTree(place.directory);
+    removed();
+  }
+
+  /** After the end of the first process: resolves `exited` once none of the others is left. */
+  async #sweep(): Promise<void> {
+    for (;;) {
+      const gone = await killAll(this.#traces(), 5_000).catch(() => false);
+      if (gone) break;
+      this.#plan.log.error({ jail: this.id }, 'processes of a jail cannot be ended; trying again');
+    }
+    this.#leader = null;
+    this.#exit.resolve();
+  }
+
+  #traces(): Traces {
+    return { id: this.id, uid: this.#plan.ownUser ? (this.#plan.user?.uid ?? null) : null, leader: this.#leader };
+  }
+
+  /** Starts the first process. Throws `overloaded` when the system gives no more processes or files. */
+  #startFirst(
+    command: readonly string[],
+    options: NodeSpawn,
+  ): ChildProcessWithoutNullStreams & { readonly pid: number } {
+    let cause: unknown = new Error(`${command[0]} could not be started`);
+    try {
+      const child = this.#start(command, options);
+      if (child.pid !== undefined) return child as ChildProcessWithoutNullStreams & { readonly pid: number };
+      // The reason comes later, as an event, when the caller has been told already.
+      child.once('error', (error) =>
+        this.#plan.log.error({ jail: this.id, err: error }, 'a process could not be started'),
+      );
+    } catch (error) {
+      cause = error;
+    }
+    this.#killed = true;
+    this.#exit.resolve();
+    const lacking = this.jailed || existsSync(command[0]!);
+    throw new SallyportError(lacking ? 'overloaded' : 'agent_crashed', { cause, ...(lacking && { retryAfter: 5 }) });
+  }
+
+  /** Starts a command where the process lives, in a group of its own. */
+  #start(command: readonly string[], options: NodeSpawn): ChildProcess {
+    const { walls, user, place } = this.#plan;
+    const config = options.env?.['CLAUDE_CONFIG_DIR'] ?? place.config;
+    // To resume from a store the SDK makes a config directory of its own, whose path it must be able to tell again.
+    const foreign = config !== place.config;
+    if (foreign && user !== null) giveTree(config, user);
+    const group = { ...options, detached: true };
+    if (walls === null) return spawn(command[0]!, command.slice(1), { ...group, cwd: this.root, ...user });
+    const binds = foreign ? [...walls.binds, { from: config, to: config, write: true, closed: true }] : walls.binds;
+    const { file, args } = wallsCommand({ ...walls, binds }, command);
+    return spawn(file, args, { ...group, cwd: '/' });
+  }
+}
+
+/** Makes a tree the user's own. Only for trees that no process of the user has ever had. */
+function giveTree(path: string, { uid, gid }: User): void {
+  for (const entry of readdirSync(path, { withFileTypes: true, recursive: true })) {
+    lchownSync(join(entry.parentPath, entry.name), uid, gid);
+  }
+  lchownSync(path, uid, gid);
+}
+
+function definedOnly(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(env).filter((pair): pair is [string, string] => pair[1] !== undefined));
+}

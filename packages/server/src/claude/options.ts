@@ -1,0 +1,101 @@
+import type {
+  CanUseTool,
+  Options,
+  PermissionMode as SdkMode,
+  SDKSystemMessage,
+  SessionStore,
+} from '@anthropic-ai/claude-agent-sdk';
+import type { PermissionMode } from '@sallyport/protocol';
+import type { Profile } from '../engine/ports.ts';
+import type { Jail } from './jail.ts';
+
+/** What the options of one process are made of. */
+export interface ProcessPlan {
+  readonly profile: Profile;
+  /** A new UUID: Claude Code refuses one it already has. */
+  readonly session: string;
+  readonly jail: Jail;
+  /** The broker's token, all that the process holds of a credential. */
+  readonly token: string;
+  readonly sessionStore: SessionStore;
+  readonly hooks: NonNullable<Options['hooks']>;
+  readonly spawn: NonNullable<Options['spawnClaudeCodeProcess']>;
+}
+
+/** What Claude Code calls the tool through which it gives a structured answer. */
+export const structuredOutputTool = 'StructuredOutput';
+
+/** Claude Code's own modes. They only matter behind our hook, which answers every call itself. */
+const modes: Readonly<Record<PermissionMode, SdkMode>> = {
+  askForEdits: 'default',
+  acceptEdits: 'acceptEdits',
+  readOnly: 'dontAsk',
+  strict: 'dontAsk',
+};
+
+const switches = {
+  /** For a cut stream only; all other retries are the broker's. */
+  CLAUDE_CODE_MAX_RETRIES: '1',
+  CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK: '1',
+  /** Else what one conversation noted is read by all later ones of the same directory. */
+  CLAUDE_CODE_DISABLE_AUTO_MEMORY: '1',
+  /** Else one message can have a second result later. */
+  CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: '1',
+  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',
+  DISABLE_TELEMETRY: '1',
+  DISABLE_ERROR_REPORTING: '1',
+  DISABLE_AUTOUPDATER: '1',
+} as const;
+
+/** Small jobs of its own, such as reading a fetched page, go to the run's model: the broker passes no other. */
+const sideModels = (model: string) => ({ ANTHROPIC_SMALL_FAST_MODEL: model, ANTHROPIC_DEFAULT_HAIKU_MODEL: model });
+
+const denyUnasked: CanUseTool = async () => ({
+  behavior: 'deny',
+  message: 'This call needs the permission of a human, and nobody can be asked in this run. Do without it.',
+});
+
+/** The SDK's options of a process. Nothing is left to a default that could read the workspace's or this machine's settings. */
+export function sdkOptions({ profile, session, jail, token, sessionStore, hooks, spawn }: ProcessPlan): Options {
+  return {
+    cwd: jail.root,
+    env: { ...jail.env, ...switches, ...sideModels(profile.model), ANTHROPIC_API_KEY: token },
+    pathToClaudeCodeExecutable: jail.claudeExecutable,
+    spawnClaudeCodeProcess: spawn,
+    settingSources: [],
+    strictMcpConfig: true,
+    mcpServers: {},
+    mcpServersDelivery: 'initialize',
+    tools: [...profile.tools],
+    permissionMode: modes[profile.permissionMode],
+    hooks,
+    canUseTool: denyUnasked,
+    includePartialMessages: true,
+    sessionId: session,
+    sessionStore,
+    sessionStoreFlush: 'eager',
+    model: profile.model,
+    systemPrompt: {
+      type: 'preset',
+      preset: 'claude_code',
+      ...(profile.systemPrompt === null ? {} : { append: profile.systemPrompt }),
+    },
+    ...(profile.effort === null ? {} : { effort: profile.effort }),
+    ...(profile.outputSchema === null
+      ? {}
+      : { outputFormat: { type: 'json_schema', schema: { ...profile.outputSchema } } }),
+    ...(jail.sandbox === undefined ? {} : { sandbox: jail.sandbox }),
+  };
+}
+
+/** What is wrong with a process that says this of itself, or null when it is what the profile asks for. */
+export function mismatchOf(init: SDKSystemMessage, profile: Profile, session: string): string | null {
+  const wanted = [...profile.tools, ...(profile.outputSchema === null ? [] : [structuredOutputTool])];
+  const tools = wanted.toSorted().join(' ');
+  if (init.tools.toSorted().join(' ') !== tools) return `tools are ${init.tools.join(' ')}, not ${tools}`;
+  const mode = modes[profile.permissionMode];
+  if (init.permissionMode !== mode) return `permission mode is ${init.permissionMode}, not ${mode}`;
+  if (init.mcp_servers.length > 0) return `there are ${init.mcp_servers.length} MCP servers`;
+  if (init.session_id !== session) return 'the session has another id';
+  return null;
+}

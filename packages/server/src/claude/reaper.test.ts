@@ -1,0 +1,194 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, test, type TestContext } from 'node:test';
+import { leftOut } from '../../../../test/support/needs.ts';
+import { freshDirectory, isRoot, pidsWith, silent, startJails, startScript, until } from './jail-support.ts';
+import { reap, record } from './reaper.ts';
+import { identify, isRunning, killAll, marker, type ProcessId } from './registry.ts';
+import { mayRun, prepareRunDirectory } from './slots.ts';
+
+const jailsOf = (runDir: string) => readdir(join(runDir, 'jails'));
+/** A server that is gone. */
+const goneServer: ProcessId = { pid: process.pid, start: 'before this one' };
+
+/** A process that does nothing, killed after the test if it still runs. */
+async function idle(
+  t: TestContext,
+  env: Record<string, string> = {},
+): Promise<{ child: ChildProcess; known: ProcessId }> {
+  const child = spawn('/bin/sleep', ['620'], { env, detached: true, stdio: 'ignore' });
+  t.after(() => child.kill('SIGKILL'));
+  await until('it runs', () => child.pid !== undefined && identify(child.pid) !== null);
+  return { child, known: identify(child.pid!)! };
+}
+
+async function leftJail(t: TestContext): Promise<{ runDir: string; directory: string }> {
+  const { path: runDir } = await prepareRunDirectory(join(await freshDirectory(t), 'run'));
+  const directory = join(runDir, 'jails', 'proc-left');
+  await mkdir(join(directory, 'slot/a'), { recursive: true });
+  await writeFile(join(directory, 'slot/a/file'), 'x');
+  return { runDir, directory };
+}
+
+/** Starts `jail-owner.ts` and waits until its script has said `ready`. */
+async function startOwner(t: TestContext, wanted: object, user: { uid?: number; gid?: number } = {}) {
+  const path = join(import.meta.dirname, 'jail-owner.ts');
+  const owner = spawn(process.execPath, [path, JSON.stringify(wanted)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: {},
+    cwd: '/',
+    ...user,
+  });
+  t.after(() => owner.kill('SIGKILL'));
+  let output = '';
+  owner.stdout.on('data', (data: Buffer) => (output += String(data)));
+  await until('the owner is ready', () => output.includes('ready\n') || owner.exitCode !== null);
+  const said = output.split('\n').find((line) => line.startsWith('{'));
+  assert.ok(said, `the owner ended: ${output}`);
+  return { owner, ...(JSON.parse(said) as { id: string; uid: number; jailed: boolean; pid: number }) };
+}
+
+test('a pid names a process only together with its start', async (t) => {
+  const { child, known } = await idle(t);
+  assert.equal(isRunning(known), true);
+  assert.equal(isRunning({ ...known, start: '1' }), false);
+  child.kill('SIGKILL');
+  await until('it is gone', () => !isRunning(known));
+});
+
+test('a survivor of an earlier server is killed and its directories deleted', async (t) => {
+  const { runDir, directory } = await leftJail(t);
+  const { known } = await idle(t);
+  record(directory, { id: 'proc-left', uid: null, leader: known, owner: goneServer });
+  assert.deepEqual(await reap(runDir), { removed: ['proc-left'], stuck: [] });
+  assert.equal(isRunning(known), false);
+  assert.deepEqual(await jailsOf(runDir), []);
+});
+
+test('a process that has the pid of a survivor but another start is left alone', async (t) => {
+  const { runDir, directory } = await leftJail(t);
+  const { known } = await idle(t);
+  record(directory, { id: 'proc-left', uid: null, leader: { ...known, start: '12' }, owner: goneServer });
+  assert.deepEqual(await reap(runDir), { removed: ['proc-left'], stuck: [] });
+  assert.equal(isRunning(known), true);
+});
+
+test('a process that carries the mark of a left jail is killed, one with another mark is not', async (t) => {
+  const { runDir, directory } = await leftJail(t);
+  const marked = await idle(t, { [marker]: 'proc-left' });
+  const other = await idle(t, { [marker]: 'proc-left2' });
+  record(directory, { id: 'proc-left', uid: null, leader: null, owner: goneServer });
+  await reap(runDir);
+  assert.equal(isRunning(marked.known), false);
+  assert.equal(isRunning(other.known), true);
+});
+
+test('jails of a server that still runs are left alone, and so is nothing without an entry', async (t) => {
+  const { runDir, directory } = await leftJail(t);
+  const { known } = await idle(t);
+  record(directory, { id: 'proc-left', uid: null, leader: known, owner: identify(process.pid)! });
+  await mkdir(join(runDir, 'jails', 'proc-half'));
+  assert.deepEqual(await reap(runDir), { removed: ['proc-half'], stuck: [] });
+  assert.equal(isRunning(known), true);
+  assert.deepEqual(await jailsOf(runDir), ['proc-left']);
+});
+
+test(
+  'an entry of a server that is not root cannot name a user whose processes are to die',
+  { skip: isRoot },
+  async (t) => {
+    const { runDir, directory } = await leftJail(t);
+    record(directory, { id: 'proc-left', uid: process.getuid!(), leader: null, owner: goneServer });
+    await reap(runDir);
+    assert.equal(isRunning(identify(process.pid)!), true);
+  },
+);
+
+test('every process of an own user dies, whatever it did to its environment', { skip: !isRoot }, async (t) => {
+  const uid = 1_999_999_001;
+  const child = spawn('/bin/sh', ['-c', 'setsid env -i /bin/sleep 621.5 & exec env -i /bin/sleep 621.5'], {
+    uid,
+    gid: uid,
+    env: {},
+    cwd: '/',
+    stdio: 'ignore',
+  });
+  t.after(() => child.kill('SIGKILL'));
+  await until('both run', async () => (await pidsWith('621.5')).length === 2);
+  assert.equal(await killAll({ id: 'proc-x', uid, leader: null }, 5000), true);
+  assert.deepEqual(await pidsWith('621.5'), []);
+});
+
+test('without walls the watchdog ends everything of a server that is killed', async (t) => {
+  const runDir = join(await freshDirectory(t), 'run');
+  const script = 'setsid sleep 622.5 & (sleep 622.5 &) ; trap "" TERM HUP; echo ready; sleep 622.5; sleep 622.5';
+  const { owner, jailed } = await startOwner(t, { runDir, setting: 'none', script });
+  assert.equal(jailed, false);
+  assert.ok((await pidsWith('622.5')).length >= 3);
+  owner.kill('SIGKILL');
+  await until('nothing is left', async () => (await pidsWith('622.5')).length === 0);
+  await until('the directories are gone', async () => (await jailsOf(runDir)).length === 0);
+  await until('the watchdog is gone', async () => (await pidsWith(runDir)).length === 0);
+});
+
+test('without walls kill ends daemons that left the group, and close ends the watchdog', async (t) => {
+  const jails = await startJails(t, { setting: 'none', log: silent });
+  const jail = await jails.open({ projectPath: null, access: 'rw', bash: false });
+  assert.equal(jail.jailed, false);
+  assert.equal(jail.root, jail.hostRoot);
+  assert.equal(jail.sandbox, undefined);
+  startScript(jail, 'setsid sh -c "trap \\"\\" TERM; sleep 623.5; sleep 623.5" & sleep 623.5').stderr.resume();
+  await until('all run', async () => (await pidsWith('623.5')).length >= 4);
+  jail.kill();
+  await jail.exited;
+  assert.deepEqual(await pidsWith('623.5'), []);
+  await jails.close();
+  await until('the watchdog is gone', async () => (await pidsWith(jails.runDir)).length === 0);
+});
+
+describe('with walls', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
+  const script =
+    'setsid env -i /bin/sleep 624.5 & (setsid sh -c "sleep 624.5" &) ; trap "" TERM HUP; echo ready; sleep 624.5';
+
+  test('a server that is killed leaves no process, and the next one deletes its directories', async (t) => {
+    const runDir = join(await freshDirectory(t), 'run');
+    const { owner, id } = await startOwner(t, { runDir, setting: 'bwrap', script });
+    assert.ok((await pidsWith('624.5')).length >= 3);
+    owner.kill('SIGKILL');
+    await until('nothing is left', async () => (await pidsWith('624.5')).length === 0);
+    assert.deepEqual(await jailsOf(runDir), [id]);
+    await startJails(t, { runDir });
+    assert.deepEqual(await jailsOf(runDir), []);
+  });
+
+  test('an ordinary user has the same walls and the same end', { skip: !isRoot }, async (t) => {
+    const user = { uid: 12345, gid: 12345 };
+    if (
+      !(await mayRun(user, process.execPath)) ||
+      !(await mayRun(user, join(import.meta.dirname, '../../../../node_modules/.bin/tsc')))
+    ) {
+      t.skip('left out: the repository lies where an ordinary user may not read it');
+      return;
+    }
+    const where = await freshDirectory(t);
+    const { chown } = await import('node:fs/promises');
+    await chown(where, user.uid, user.gid);
+    const runDir = join(where, 'run');
+    const probe = 'id -u; pwd; ls /var /root 2>&1; touch x && echo wrote; touch /x /usr/x 2>&1';
+    const { owner, uid, jailed } = await startOwner(
+      t,
+      { runDir, setting: 'bwrap', script: `{ ${probe}; } > $PWD/said; ${script}` },
+      user,
+    );
+    assert.deepEqual({ uid, jailed }, { uid: 12345, jailed: true });
+    const [id] = await jailsOf(runDir);
+    const { readFile } = await import('node:fs/promises');
+    const said = await readFile(join(runDir, 'jails', id!, 'slot/said'), 'utf8');
+    assert.match(said, /^12345\n\/workspace\n/);
+    assert.match(said, /\/var.*No such file[^]*\/root.*No such file[^]*wrote\n[^]*Read-only[^]*Read-only/);
+    owner.kill('SIGKILL');
+    await until('nothing is left', async () => (await pidsWith('624.5')).length === 0);
+  });
+});

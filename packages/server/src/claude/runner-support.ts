@@ -1,0 +1,192 @@
+import { chmod, mkdtemp, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import type { LogEventBody } from '@sallyport/protocol';
+import { startSimulator, type Brain, type Script, type Simulator } from '@sallyport/simulator';
+import { createBroker, type BrokerOptions } from '../broker/broker.ts';
+import { loadPrices } from '../broker/prices.ts';
+import { systemClock } from '../engine/clock.ts';
+import { newUuid } from '../engine/ids.ts';
+import type {
+  ModelCall,
+  Profile,
+  RunHost,
+  RunOrder,
+  Runner,
+  ToolCall,
+  TranscriptEntry,
+  TranscriptStore,
+} from '../engine/ports.ts';
+import { claudeExecutable } from './executable.ts';
+import { createJails, type Jails } from './jail.ts';
+import type { IsolationSetting } from './isolation.ts';
+import { createRunner } from './runner.ts';
+import { prepareRunDirectory } from './slots.ts';
+
+/** A runner with everything real but the model, which is simulated. */
+export interface TestRunner {
+  readonly runner: Runner;
+  readonly jails: Jails;
+  readonly simulator: Simulator;
+  /** Transcripts by session, and how many of the next appends fail. */
+  readonly transcripts: { readonly kept: Map<string, TranscriptEntry[]>; failures: number };
+  readonly calls: ModelCall[];
+  /** What was logged as a warning or an error. */
+  readonly warnings: string[];
+  /** An empty directory for `projectPath`. */
+  readonly project: string;
+}
+
+export interface TestRunnerOptions {
+  readonly setting?: IsolationSetting;
+  readonly maxProcesses?: number;
+  readonly maxWaiting?: number;
+  readonly broker?: Partial<BrokerOptions>;
+  /** How the simulated upstream names its model. */
+  readonly model?: string;
+  /** Instead of Claude Code. */
+  readonly claudeBinary?: string;
+}
+
+/** Starts a runner; it is closed when the test ends, and nothing may be left of it. */
+export async function startRunner(
+  t: TestContext,
+  script: Script | Brain,
+  options: TestRunnerOptions = {},
+): Promise<TestRunner> {
+  // A short path: that of a socket is bounded.
+  const base = await realpath(await mkdtemp(join(tmpdir(), 'spr-')));
+  const { path: runDir, brokerSocket } = await prepareRunDirectory(join(base, 'run'));
+  const project = await mkdtemp(join(base, 'project-'));
+  // Claude Code may run as another user.
+  await chmod(base, 0o755);
+  await chmod(project, 0o777);
+  const simulator = await startSimulator(options.model === undefined ? { script } : { script, model: options.model });
+  const warnings: string[] = [];
+  const warn = (data: object, message: string) => void warnings.push(`${message} ${describe(data)}`);
+  const log = { info() {}, warn, error: warn };
+  const calls: ModelCall[] = [];
+  const broker = await createBroker({
+    socketPath: brokerSocket,
+    upstream: { kind: 'simulator', baseUrl: simulator.url, apiKey: null },
+    prices: loadPrices(null),
+    clock: systemClock,
+    log,
+    record: async (call) => void calls.push(call),
+    retry: { baseDelayMs: 1, maxDelayMs: 2 },
+    ...options.broker,
+  });
+  const jails = await createJails({
+    setting: options.setting ?? 'none',
+    runDir,
+    hidden: [],
+    brokerSocket,
+    claudeBinary: options.claudeBinary ?? claudeExecutable(),
+    clock: systemClock,
+    log,
+  });
+  const transcripts = { kept: new Map<string, TranscriptEntry[]>(), failures: 0 };
+  const { maxProcesses = 4, maxWaiting = 20 } = options;
+  const store = storeOver(transcripts);
+  const runner = createRunner({ broker, jails, transcripts: store, clock: systemClock, log, maxProcesses, maxWaiting });
+  t.after(async () => {
+    await runner.close();
+    await jails.close();
+    await broker.close();
+    await simulator.close();
+    await rm(base, { recursive: true, force: true });
+  });
+  return { runner, jails, simulator, transcripts, calls, warnings, project };
+}
+
+function describe(data: object): string {
+  return JSON.stringify(data, (_key, value: unknown) => (value instanceof Error ? String(value.stack) : value));
+}
+
+function storeOver(state: TestRunner['transcripts']): TranscriptStore {
+  return {
+    async append({ tenant, session }, entries) {
+      if (state.failures > 0) {
+        state.failures -= 1;
+        throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+      }
+      const key = `${tenant}/${session}`;
+      state.kept.set(key, [...(state.kept.get(key) ?? []), ...entries]);
+    },
+    load: async () => null,
+    subpaths: async () => [],
+    delete: async () => {},
+  };
+}
+
+export function order(changes: Partial<Omit<RunOrder, 'profile'>> & { profile?: Partial<Profile> } = {}): RunOrder {
+  const id = newUuid();
+  return {
+    ref: { tenant: 'acme', conversation: `conv-${id}`, turn: `turn-${id}`, epoch: 1 },
+    key: 'key',
+    sdkSession: newUuid(),
+    prompt: 'Hello',
+    messageUuid: newUuid(),
+    files: [],
+    instructions: false,
+    budgetUsd: null,
+    ...changes,
+    profile: {
+      tenant: 'acme',
+      projectPath: null,
+      access: 'rw',
+      permissionMode: 'acceptEdits',
+      tools: ['Read', 'Bash'],
+      model: 'sallyport-simulator',
+      effort: null,
+      systemPrompt: null,
+      outputSchema: null,
+      ...changes.profile,
+    },
+  };
+}
+
+/** A host that allows every tool and keeps what it is told. Overwrite what a test needs otherwise. */
+export class TestHost implements RunHost {
+  /** Durable events and, in their place, the calls that were allowed. */
+  readonly events: (LogEventBody | { readonly type: 'allowed'; readonly call: ToolCall })[] = [];
+  readonly deltas: string[] = [];
+  lookedAtEnd = 0;
+
+  delta(_block: 'text' | 'thinking', text: string): void {
+    this.deltas.push(text);
+  }
+
+  record: RunHost['record'] = async (event) => void this.events.push(event);
+
+  toolCall: RunHost['toolCall'] = async (call) => {
+    this.events.push({ type: 'allowed', call });
+    return { behavior: 'allow' };
+  };
+
+  batchEnded: RunHost['batchEnded'] = () => 'continue';
+
+  ended: RunHost['ended'] = async () => {
+    this.lookedAtEnd += 1;
+  };
+
+  get types(): string[] {
+    return this.events.map(({ type }) => type);
+  }
+
+  get text(): string {
+    return this.events.map((event) => (event.type === 'text' ? event.text : '')).join('');
+  }
+}
+
+/** Waits until the condition holds, or fails after 20 s. */
+export async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error('it did not come to this within 20 s');
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+export const never = new AbortController().signal;

@@ -1,0 +1,80 @@
+import { availableParallelism } from 'node:os';
+import type { ErrorCode } from '@sallyport/protocol';
+import type { Clock } from '../engine/clock.ts';
+import { SallyportError } from '../engine/errors.ts';
+import type { Broker, Log, RunEnd, RunHost, RunOrder, Runner, TranscriptStore } from '../engine/ports.ts';
+import { createPlaces } from './admission.ts';
+import type { Jails } from './jail.ts';
+import { runCold, type RunParts } from './run.ts';
+
+export interface RunnerOptions {
+  readonly broker: Broker;
+  readonly jails: Jails;
+  readonly transcripts: TranscriptStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Most processes at a time. */
+  readonly maxProcesses: number;
+  /** Most runs that wait for a process; a further one is refused as `overloaded`. */
+  readonly maxWaiting: number;
+}
+
+/** Codes that say of a run which could not begin that others will not either. */
+const troubles: ReadonlySet<ErrorCode> = new Set([
+  'agent_crashed',
+  'isolation_unavailable',
+  'internal',
+  'storage_full',
+]);
+
+/** Makes the runner. It owns the processes it starts, not the broker and the jails. */
+export function createRunner(options: RunnerOptions): Runner {
+  const { broker, jails, transcripts, log, clock, maxProcesses, maxWaiting } = options;
+  const places = createPlaces({ places: maxProcesses, waiting: maxWaiting, clock });
+  // More starts at a time than there are cores only make each of them slow.
+  const starts = createPlaces({ places: availableParallelism(), waiting: Infinity, clock });
+  const parts: RunParts = { broker, jails, transcripts, log, starts };
+  const closing = new AbortController();
+  const running = new Set<Promise<RunEnd>>();
+  /** Why the last run could not begin; null when it could. */
+  let trouble: string | null = null;
+
+  async function admitted(order: RunOrder, host: RunHost, signal: AbortSignal): Promise<RunEnd> {
+    const stop = AbortSignal.any([signal, closing.signal]);
+    const leave = await places.enter(order.ref.tenant, stop);
+    if (leave === null) return neverRan;
+    try {
+      const end = await runCold(parts, order, host, stop);
+      trouble = null;
+      return end;
+    } catch (thrown) {
+      const error = SallyportError.from(thrown);
+      if (troubles.has(error.code)) trouble = error.detail;
+      throw error;
+    } finally {
+      leave();
+    }
+  }
+
+  return {
+    jailed: jails.isolation.jailed,
+    async run(order, host, signal) {
+      if (closing.signal.aborted) throw new SallyportError('not_ready');
+      const run = admitted(order, host, signal);
+      running.add(run);
+      try {
+        return await run;
+      } finally {
+        running.delete(run);
+      }
+    },
+    health: () => ({ ok: trouble === null, detail: trouble }),
+    async close() {
+      closing.abort();
+      await Promise.allSettled(running);
+    },
+  };
+}
+
+/** A run that was stopped while it waited for a place. */
+const neverRan: RunEnd = { reason: 'interrupted', failure: null, structuredOutput: null, model: null, calls: [] };

@@ -1,0 +1,197 @@
+import type { SDKMessage } from '@anthropic-ai/claude-agent-sdk';
+import type { LogEventBody } from '@sallyport/protocol';
+
+/** Where the translation of a run's messages goes. */
+export interface TurnSink {
+  /** A piece of the open text or thinking block. */
+  delta(block: 'text' | 'thinking', text: string): void;
+  /** A durable event. */
+  record(event: LogEventBody): void;
+  /** A complete tool call was seen; the texts before it have been recorded. */
+  toolUse(id: string, messageId: string): void;
+}
+
+type Kind = 'text' | 'thinking';
+type Json = Readonly<Record<string, unknown>>;
+
+interface OpenBlock {
+  readonly kind: Kind;
+  readonly messageId: string;
+  text: string;
+  /** True once another event was recorded after the block's first piece: `restart` can no longer withdraw all of it. */
+  split: boolean;
+}
+
+interface RecordedBlock {
+  readonly uuid: string;
+  readonly event: Extract<LogEventBody, { type: Kind }>;
+}
+
+/** Most characters of a tool's outcome in `tool_end`. */
+const summaryChars = 500;
+
+/** Turns the messages of one turn into events. Pure: no clock, no I/O; what it does not know it ignores. */
+export class Translator {
+  readonly #sink: TurnSink;
+  readonly #allowed: (toolUseId: string) => boolean;
+  #open: OpenBlock | null = null;
+  #messageId = '';
+  #model: string | null = null;
+  /** Blocks recorded since the last event of another type: what a client drops at `restart` although Claude keeps it. */
+  #span: RecordedBlock[] = [];
+
+  /** `allowed` says of a tool call whether it was let run: only those get a `tool_end`. */
+  constructor(sink: TurnSink, allowed: (toolUseId: string) => boolean) {
+    this.#sink = sink;
+    this.#allowed = allowed;
+  }
+
+  /** The model that answered last, as the upstream named it. */
+  get model(): string | null {
+    return this.#model;
+  }
+
+  take(message: SDKMessage): void {
+    const { type, parent_tool_use_id: parent = null, ...rest } = message as unknown as Json;
+    // What a subagent says is not the answer.
+    if (parent !== null) return;
+    if (type === 'stream_event') this.#takeStreamEvent(objectOf(rest['event']));
+    if (type === 'assistant') this.#takeAssistant(objectOf(rest['message']), rest);
+    if (type === 'user') this.#takeUser(objectOf(rest['message']));
+    if (type === 'system' && rest['subtype'] === 'api_retry') this.#takeRetry(rest['attempt']);
+  }
+
+  /** To be called when somebody else has recorded an event that is not text, so that `restart` reaches back no further. */
+  noted(): void {
+    this.#span = [];
+    if (this.#open !== null && this.#open.text !== '') this.#open.split = true;
+  }
+
+  /** To be called when nothing more comes: what is known of an open block is recorded. */
+  finish(): void {
+    const last = this.#open;
+    this.#open = null;
+    if (last !== null) this.#recordBlock(last.kind, last.messageId, last.text, '');
+  }
+
+  #takeStreamEvent(event: Json): void {
+    if (event['type'] === 'message_start') {
+      this.#dropOpen();
+      this.#messageId = textOf(objectOf(event['message'])['id']);
+    } else if (event['type'] === 'content_block_start') {
+      const block = objectOf(event['content_block']);
+      const { type } = block;
+      if (type !== 'text' && type !== 'thinking') return;
+      this.#begin(type);
+      this.#extend(type, textOf(block[type]));
+    } else if (event['type'] === 'content_block_delta') {
+      const delta = objectOf(event['delta']);
+      if (delta['type'] === 'text_delta') this.#extend('text', textOf(delta['text']));
+      if (delta['type'] === 'thinking_delta') this.#extend('thinking', textOf(delta['thinking']));
+    }
+  }
+
+  #takeAssistant(message: Json, { uuid, supersedes }: Json): void {
+    if (Array.isArray(supersedes) && this.#span.some((block) => supersedes.includes(block.uuid))) {
+      this.#restart(this.#span.filter((block) => !supersedes.includes(block.uuid)));
+    }
+    // An error in words, not an answer.
+    if (message['model'] === '<synthetic>') return;
+    this.#model = textOf(message['model']) || this.#model;
+    const id = textOf(message['id']);
+    for (const block of listOf(message['content'])) {
+      const { type } = block;
+      if (type === 'text' || type === 'thinking') this.#close(type, id, textOf(block[type]), textOf(uuid));
+      if (type === 'tool_use') this.#sink.toolUse(textOf(block['id']), id);
+    }
+  }
+
+  #takeUser(message: Json): void {
+    for (const block of listOf(message['content'])) {
+      const id = textOf(block['tool_use_id']);
+      if (block['type'] !== 'tool_result' || !this.#allowed(id)) continue;
+      const ok = block['is_error'] !== true;
+      this.#recordOther({ type: 'tool_end', tool_use_id: id, ok, summary: summaryOf(block['content']) });
+    }
+  }
+
+  #takeRetry(attempt: unknown): void {
+    this.#dropOpen();
+    const number = Number.isSafeInteger(attempt) ? Number(attempt) : 1;
+    this.#recordOther({ type: 'retry', attempt: number, reason: 'upstream_error' });
+  }
+
+  #begin(kind: Kind): OpenBlock {
+    this.finish();
+    this.#open = { kind, messageId: this.#messageId, text: '', split: false };
+    return this.#open;
+  }
+
+  #extend(kind: Kind, text: string): void {
+    const block = this.#open?.kind === kind ? this.#open : this.#begin(kind);
+    if (text === '') return;
+    block.text += text;
+    this.#sink.delta(kind, text);
+  }
+
+  /** Takes the whole of a block. What was streamed of it is its beginning, or it is told anew. */
+  #close(kind: Kind, messageId: string, text: string, uuid: string): void {
+    if (this.#open?.kind !== kind) this.finish();
+    else if (!text.startsWith(this.#open.text)) this.#dropOpen();
+    this.#open = null;
+    this.#recordBlock(kind, messageId, text, uuid);
+  }
+
+  /** Claude Code forgets the block whose stream was cut and asks the model again. It keeps whole blocks, but not thinking alone. */
+  #dropOpen(): void {
+    const dropped = this.#open;
+    this.#open = null;
+    if (dropped === null || dropped.text === '') return;
+    if (dropped.split) return this.#recordBlock(dropped.kind, dropped.messageId, dropped.text, '');
+    const isOfDropped = ({ event }: RecordedBlock) => event.message_id === dropped.messageId;
+    const keepsMessage = this.#span.some((block) => isOfDropped(block) && block.event.type === 'text');
+    this.#restart(this.#span.filter((block) => keepsMessage || !isOfDropped(block)));
+  }
+
+  /** Withdraws everything since the last event of another type and tells again what stays. */
+  #restart(stays: RecordedBlock[]): void {
+    this.#recordOther({ type: 'restart' });
+    this.#span = stays;
+    for (const { event } of stays) this.#sink.record(event);
+  }
+
+  #recordBlock(kind: Kind, id: string, text: string, uuid: string): void {
+    if (text === '') return;
+    const event: RecordedBlock['event'] =
+      kind === 'text' ? { type: 'text', message_id: id, text } : { type: 'thinking', message_id: id, thinking: text };
+    this.#span.push({ uuid, event });
+    this.#sink.record(event);
+  }
+
+  #recordOther(event: LogEventBody): void {
+    this.#sink.record(event);
+    this.noted();
+  }
+}
+
+function summaryOf(content: unknown): string {
+  const text =
+    typeof content === 'string'
+      ? content
+      : listOf(content)
+          .map((part) => (part['type'] === 'text' ? textOf(part['text']) : `[${textOf(part['type'])}]`))
+          .join('\n');
+  return text.length <= summaryChars ? text : `${text.slice(0, summaryChars - 1).toWellFormed()}…`;
+}
+
+function objectOf(value: unknown): Json {
+  return typeof value === 'object' && value !== null ? (value as Json) : {};
+}
+
+function listOf(value: unknown): Json[] {
+  return Array.isArray(value) ? value.map(objectOf) : [];
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
+}
