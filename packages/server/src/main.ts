@@ -14,4 +14,8 @@ function stopRequested(): Promise<string> {
 }
 
 process.umask(0o077);
-process.exitCode = await runProgram(process.argv.slice(2), { out: process.stdout, error: process.stderr, stopRequested });
+process.exitCode = await runProgram(process.argv.slice(2), {
+  out: process.stdout,
+  error: process.stderr,
+  stopRequested,
+});

@@ -79,14 +79,14 @@ test('it understands cut listings, absolute paths, empty files and long lines', 
   const note =
     '(Showing 100 of 156 matching files; 56 more are not listed. Narrow the pattern or path to see the rest.)';
   const run = (name: string, input: string): Result => {
-    if (name === 'Glob') return `/work/place/notes/long.md\n/work/place/notes/empty.md\n${note}`;
+    if (name === 'Glob') return `/srv/place/notes/long.md\n/srv/place/notes/empty.md\n${note}`;
     if (input.endsWith('empty.md'))
       return '<system-reminder>Warning: the file exists but the contents are empty.</system-reminder>';
     return `     1→${'x'.repeat(500)}\n     2→about notes`;
   };
-  const system = [{ type: 'text', text: ' - Primary working directory: /work/place\n - Platform: linux' }];
+  const system = [{ type: 'text', text: ' - Primary working directory: /srv/place\n - Platform: linux' }];
   const steps = play('what do the notes say', { tools: tools('Glob', 'Read'), system }, run);
-  assert.deepEqual(called(steps)[1], ['/work/place/notes/empty.md', '/work/place/notes/long.md']);
+  assert.deepEqual(called(steps)[1], ['/srv/place/notes/empty.md', '/srv/place/notes/long.md']);
   assert.match(text(steps), /156 files, of which Glob showed 2/);
   assert.match(text(steps), /`notes\/empty\.md` is empty/);
   assert.match(text(steps), /`notes\/long\.md` has 2 lines and begins with "x{160}…"\. .*"about notes"/);
