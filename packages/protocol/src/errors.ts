@@ -42,6 +42,16 @@ export const errorCatalogue = {
     true,
     'A turn of this conversation is still running. Wait for its end or interrupt it.',
   ),
+  conversation_exists: entry(
+    409,
+    false,
+    'There is a conversation with this id already. Continue it or choose another id.',
+  ),
+  conversation_ended: entry(
+    409,
+    false,
+    'The conversation has ended. Its history can be read; start a new one to go on.',
+  ),
   gone: entry(410, false, 'What was asked for is past its retention and has been deleted.'),
   body_too_large: entry(413, false, 'The body is larger than the service accepts. Send a smaller one.'),
   prompt_too_long: entry(413, false, 'The conversation is too long for the model. Start a new one or send less.'),

@@ -10,7 +10,9 @@ export {
   type StreamEvent,
 } from './events.ts';
 export { openApiDocument } from './openapi.ts';
-export { operations, rights, type Operation, type OperationId, type Right } from './operations.ts';
+export { operations, type OperationId } from './operations.ts';
+export { rights, type Operation, type Right } from './operation.ts';
+export { type ConversationInfo, type ConversationStatus, type ConversationSummary } from './conversation-shapes.ts';
 export {
   claudeHealth,
   claudeMessage,

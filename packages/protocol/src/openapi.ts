@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { defaultBounds, type Bounds } from './bounds.ts';
 import { errorCatalogue, type ErrorCode } from './errors.ts';
-import { operations, type Operation } from './operations.ts';
+import type { Operation } from './operation.ts';
+import { operations } from './operations.ts';
 import { errorBody } from './shapes.ts';
 
 type Json = Record<string, unknown>;

@@ -1,58 +1,9 @@
 import { z } from 'zod';
 import type { Bounds } from './bounds.ts';
-import type { ErrorCode } from './errors.ts';
+import { conversationOperations } from './conversations.ts';
 import { streamEvent } from './events.ts';
+import { json, runErrors, type Operation } from './operation.ts';
 import { claudeHealth, models, queryRequest, queryResponse, readiness, serviceHealth } from './shapes.ts';
-
-/** What a key must be allowed for a route to answer it. */
-export const rights = ['run', 'read'] as const;
-export type Right = (typeof rights)[number];
-
-/** One route: what it takes, what it gives, and which right it needs. */
-export interface Operation {
-  readonly id: string;
-  readonly method: 'GET' | 'POST' | 'DELETE';
-  /** Path with parameters as `{name}`. */
-  readonly path: string;
-  readonly summary: string;
-  readonly description: string;
-  /** The right a key needs, or `public` for the routes that take no key. */
-  readonly right: Right | 'public';
-  readonly body?: z.ZodType;
-  /** `text/event-stream` responses give the schema of one event. */
-  readonly response: {
-    readonly status: number;
-    readonly type: string;
-    readonly schema: z.ZodType;
-    readonly text: string;
-  };
-  /** Another status that carries the same body, and what it says. */
-  readonly elseStatus?: { readonly status: number; readonly text: string };
-  /** Codes this route can answer with, besides those every route can. */
-  readonly errors: readonly ErrorCode[];
-}
-
-const runErrors = [
-  'tool_not_allowed',
-  'model_not_allowed',
-  'path_not_allowed',
-  'workspace_not_accessible',
-  'prompt_too_long',
-  'agent_crashed',
-  'upstream_error',
-  'upstream_rejected',
-  'upstream_model_not_found',
-  'upstream_refused_credentials',
-  'upstream_rate_limited',
-  'upstream_overloaded',
-  'upstream_timeout',
-  'overloaded',
-  'not_ready',
-  'isolation_unavailable',
-  'storage_full',
-] as const satisfies readonly ErrorCode[];
-
-const json = (schema: z.ZodType, text: string, status = 200) => ({ status, type: 'application/json', schema, text });
 
 const serviceOperations = {
   root: {
@@ -127,6 +78,7 @@ export function operations(bounds: Bounds) {
       response: { status: 200, type: 'text/event-stream', schema: streamEvent, text: 'The events of the run.' },
       errors: runErrors,
     },
+    ...conversationOperations(bounds),
     claudeHealth: {
       id: 'claudeHealth',
       method: 'GET',

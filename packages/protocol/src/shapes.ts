@@ -10,7 +10,7 @@ function characters(text: string): number {
 }
 
 /** `params.type` is the type of the issue in a 422 answer. */
-const bounded = (min: number, max: number) =>
+export const bounded = (min: number, max: number) =>
   z
     .string()
     .refine((text) => characters(text) >= min, {
@@ -129,7 +129,7 @@ export function queryRequest(bounds: Bounds) {
 export type QueryRequest = z.output<ReturnType<typeof queryRequest>>;
 export type FileInput = z.output<typeof file>;
 
-const timestamp = z.iso.datetime().meta({ description: 'ISO 8601, UTC' });
+export const timestamp = z.iso.datetime().meta({ description: 'ISO 8601, UTC' });
 
 export const claudeMessage = z
   .object({

@@ -44,10 +44,30 @@ export interface ConversationRecord {
   readonly key: string;
   readonly kind: 'query' | 'conversation';
   readonly profile: Profile;
+  readonly limits: TurnLimits;
   /** Claude Code's own session id, a UUID. */
   readonly sdkSession: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly createdAt: number;
+}
+
+/** What bounds every turn of a conversation, fixed at its start. */
+export interface TurnLimits {
+  /** Model calls. */
+  readonly maxTurns: number;
+  readonly timeoutSeconds: number;
+  /** Null: none. */
+  readonly budgetUsd: number | null;
+  /** True: the workspace's CLAUDE.md is given to Claude as data. */
+  readonly instructions: boolean;
+}
+
+/** A conversation as it stands. */
+export interface StoredConversation extends ConversationRecord {
+  readonly status: 'idle' | 'running' | 'ended';
+  readonly lastSeq: number;
+  /** Time of the last event. */
+  readonly lastActiveAt: number;
 }
 
 /** A turn that is to be accepted, in a new conversation. */
@@ -60,6 +80,45 @@ export interface AcceptTurn {
   readonly events: readonly LogEventBody[];
 }
 
+/** The next turn of a conversation that is there. */
+export interface AcceptNextTurn {
+  readonly tenant: string;
+  readonly conversation: string;
+  readonly turn: string;
+  readonly request: unknown;
+  readonly at: number;
+  readonly events: readonly LogEventBody[];
+}
+
+/** Thrown when a conversation is to be made under an id that is taken. */
+export class ConversationExistsError extends Error {
+  constructor(id: string) {
+    super(`conversation ${id} exists already`);
+    this.name = 'ConversationExistsError';
+  }
+}
+
+/** Which conversations are listed. */
+export interface ConversationFilter {
+  readonly tenant: string;
+  /** Null: of every key of the tenant. */
+  readonly key: string | null;
+  readonly kind: 'query' | 'conversation';
+  /** Only those before this place of the order, newest activity last; null: from the newest. */
+  readonly before: { readonly createdAt: number; readonly id: string } | null;
+  readonly limit: number;
+}
+
+/** Conversations as a whole. */
+export interface ConversationStore {
+  /** Null when there is none of this tenant. */
+  get(tenant: string, id: string): Promise<StoredConversation | null>;
+  /** Newest first, by creation. */
+  list(filter: ConversationFilter): Promise<StoredConversation[]>;
+  /** Deletes conversation, turns and events; the usage stays. False when there was none. */
+  delete(tenant: string, id: string): Promise<boolean>;
+}
+
 /** How a turn ended, written with its last event in one transaction. */
 export interface TurnEnd {
   readonly state: TurnEndState;
@@ -70,8 +129,16 @@ export interface TurnEnd {
 
 /** Conversations, turns and their log. Writes throw `StaleEpochError` when the epoch of the reference is not the stored one. */
 export interface TurnStore {
-  /** Commits conversation, turn and first events together and gives the turn's reference. */
+  /**
+   * Commits conversation, turn and first events together and gives the turn's reference. Throws
+   * `ConversationExistsError`, with nothing stored, when the tenant has a conversation of this id.
+   */
   accept(turn: AcceptTurn): Promise<{ ref: TurnRef; events: LogEvent[] }>;
+  /**
+   * Commits the next turn of an idle conversation: compare-and-set from idle to running with a raised epoch. Null, with
+   * nothing stored, when the conversation is not idle or not there.
+   */
+  acceptNext(turn: AcceptNextTurn): Promise<{ ref: TurnRef; events: LogEvent[] } | null>;
   /** Sets an accepted turn to running. */
   begin(ref: TurnRef, at: number): Promise<void>;
   /** Appends events; they are durable when it resolves. */
@@ -105,6 +172,8 @@ export interface TranscriptStore {
   append(key: TranscriptKey, entries: readonly TranscriptEntry[]): Promise<void>;
   /** All entries in order of append, or null when there are none. */
   load(key: TranscriptKey): Promise<TranscriptEntry[] | null>;
+  /** True when the session has a main transcript. */
+  has(tenant: string, session: string): Promise<boolean>;
   /** The sub-transcripts of a session. */
   subpaths(tenant: string, session: string): Promise<string[]>;
   /** Deletes the transcript and its sub-transcripts. */
@@ -140,6 +209,8 @@ export interface UsageStore {
   record(call: ModelCall): Promise<void>;
   /** The calls of one turn. */
   ofTurn(ref: TurnRef): Promise<ModelCall[]>;
+  /** Tokens of all kinds and known costs of all calls of a conversation. */
+  ofConversation(tenant: string, conversation: string): Promise<{ tokens: number; costUsd: number }>;
 }
 
 /** Why a model call finally failed, as the broker saw it. */
@@ -224,6 +295,10 @@ export interface RunOrder {
   readonly key: string;
   readonly profile: Profile;
   readonly sdkSession: string;
+  /** True: the session is continued from its transcript, or begun when it has none. */
+  readonly resume: boolean;
+  /** True: the files of a slot are kept for the next turn of the conversation; those kept before are put back first. */
+  readonly keepFiles: boolean;
   readonly prompt: string;
   readonly messageUuid: string;
   readonly files: readonly FileInput[];
@@ -270,6 +345,8 @@ export interface Runner {
    * Rejects with `overloaded`, `workspace_not_accessible`, `isolation_unavailable` or `agent_crashed` when it could not run.
    */
   run(order: RunOrder, host: RunHost, signal: AbortSignal): Promise<RunEnd>;
+  /** Deletes what is kept of a conversation's files. Nothing of it may be running. */
+  forget(tenant: string, conversation: string): Promise<void>;
   /** What the isolation of this machine is. */
   readonly jailed: boolean;
   health(): { readonly ok: boolean; readonly detail: string | null };
