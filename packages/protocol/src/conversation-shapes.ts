@@ -93,7 +93,7 @@ export const conversationList = z
   .meta({ id: 'ConversationList' });
 export const messageList = z
   .object({
-    items: z.array(claudeMessage.extend({ id: z.string() })),
+    items: z.array(claudeMessage),
     next_cursor: z.null(),
   })
   .meta({ id: 'MessageList' });

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { defaultBounds, type Bounds } from './bounds.ts';
 import { errorCatalogue, type ErrorCode } from './errors.ts';
+import { streamEvent } from './events.ts';
 import type { Operation } from './operation.ts';
 import { operations } from './operations.ts';
 import { errorBody } from './shapes.ts';
@@ -12,8 +13,8 @@ function commonErrors(operation: Operation): ErrorCode[] {
   const codes: ErrorCode[] = ['bad_request', 'host_not_allowed', 'headers_too_large', 'internal'];
   if (operation.right !== 'public')
     codes.push('unauthenticated', 'invalid_key', 'forbidden', 'origin_not_allowed', 'not_ready');
-  if (operation.body)
-    codes.push('invalid_json', 'request_timeout', 'body_too_large', 'unsupported_media_type', 'validation_failed');
+  if (operation.body) codes.push('invalid_json', 'request_timeout', 'body_too_large', 'unsupported_media_type');
+  if (operation.body || operation.params || operation.query) codes.push('validation_failed');
   return codes;
 }
 
@@ -37,9 +38,11 @@ const answer = (texts: readonly string[], type: string, schemas: readonly Json[]
 function responsesOf(operation: Operation, components: Json): Json {
   const { response, elseStatus } = operation;
   const schema = schemaOf(response.schema, 'output', components);
+  const content: Json = { [response.type]: { schema } };
+  if (operation.alsoStreams) content['text/event-stream'] = { schema: schemaOf(streamEvent, 'output', components) };
   const codes = [...new Set([...commonErrors(operation), ...operation.errors])];
   const byStatus = Map.groupBy(codes, (code): number => errorCatalogue[code].status);
-  const responses: Json = { [response.status]: answer([response.text], response.type, [schema]) };
+  const responses: Json = { [response.status]: { description: response.text, content } };
   if (elseStatus) responses[elseStatus.status] = answer([elseStatus.text], response.type, [schema]);
   for (const [status, sharing] of byStatus) {
     const own = status === elseStatus?.status;
@@ -52,13 +55,31 @@ function responsesOf(operation: Operation, components: Json): Json {
   return responses;
 }
 
+/** Parameters as they are written. What a text is read as says more of it than that it is a text. */
+function parametersOf(schema: z.ZodObject, place: 'path' | 'query', components: Json): Json[] {
+  const { properties } = schemaOf(schema, 'output', components) as { properties: Record<string, Json> };
+  const { required } = schemaOf(schema, 'input', components) as { required?: string[] };
+  return Object.entries(properties).map(([name, { description, ...rest }]) => ({
+    name,
+    in: place,
+    required: required?.includes(name) ?? false,
+    ...(description !== undefined && { description }),
+    schema: rest,
+  }));
+}
+
 function pathItem(operation: Operation, components: Json): Json {
+  const parameters = (['params', 'query'] as const).flatMap((part) => {
+    const schema = operation[part];
+    return schema ? parametersOf(schema, part === 'params' ? 'path' : 'query', components) : [];
+  });
   return {
     operationId: operation.id,
     summary: operation.summary,
     description: operation.description,
     tags: [operation.path.startsWith('/api/claude') ? 'claude' : 'service'],
     security: operation.right === 'public' ? [] : [{ key: [] }],
+    ...(parameters.length > 0 && { parameters }),
     ...(operation.body && {
       requestBody: {
         required: true,

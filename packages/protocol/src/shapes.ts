@@ -133,6 +133,7 @@ export const timestamp = z.iso.datetime().meta({ description: 'ISO 8601, UTC' })
 
 export const claudeMessage = z
   .object({
+    id: z.string().describe('Names the message within its conversation.'),
     content: z.string(),
     role: z.enum(['user', 'assistant', 'system']),
     timestamp: timestamp.nullable(),

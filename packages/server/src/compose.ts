@@ -186,11 +186,15 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
   const { models, defaultModel, workspaceRoots } = settings;
   const engine = await createEngine({
     turns: stores.turns,
+    conversations: stores.conversations,
+    transcripts: stores.transcripts,
+    usage: stores.usage,
     runner,
     clock: systemClock,
     logger,
     policy: { models, defaultModel, openToolsUnasked: jailed || settings.isolation === 'none' },
     workspaceRoots,
+    conversationTtlSeconds: settings.conversationTtlSeconds,
     isProtected: (path) => isProtected(path, ownDirectories),
   });
   teardown.add(() => engine.close());

@@ -34,6 +34,7 @@ export interface Settings {
   readonly maxProcesses: number;
   readonly maxWaiting: number;
   readonly maxBodyBytes: number;
+  readonly conversationTtlSeconds: number;
   readonly drainSeconds: number;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
   readonly bounds: Bounds;

@@ -150,6 +150,11 @@ export const table = {
     defaultText: '1.25 times `SALLYPORT_MAX_FILES_BYTES`',
     text: 'Largest body of a request, in bytes.',
   }),
+  conversationTtlSeconds: setting(wholeNumber(60, 31_536_000), {
+    variable: 'SALLYPORT_CONVERSATION_TTL',
+    default: '3600',
+    text: 'Seconds without a message after which a conversation ends by itself; never while a turn runs.',
+  }),
   drainSeconds: setting(wholeNumber(0, 3600), {
     variable: 'SALLYPORT_DRAIN_SECONDS',
     default: '30',

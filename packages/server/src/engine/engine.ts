@@ -1,8 +1,17 @@
-import type { ClaudeMessage, QueryRequest, RunResult, StreamItem } from '@sallyport/protocol';
+import type {
+  ClaudeMessage,
+  ConversationInfo,
+  ConversationStatus,
+  ConversationSummary,
+  Cursor,
+  QueryRequest,
+  RunResult,
+  StreamItem,
+} from '@sallyport/protocol';
 import type { Clock } from './clock.ts';
 import type { SallyportError } from './errors.ts';
 import type { PolicySettings } from './policy.ts';
-import type { Log, Runner, TurnStore } from './ports.ts';
+import type { ConversationStore, Log, Runner, TranscriptStore, TurnStore, UsageStore } from './ports.ts';
 import type { Principal } from './principal.ts';
 
 /** What a caller brings to a run besides the request. */
@@ -28,6 +37,26 @@ export interface RunningTurn {
   events(): AsyncIterable<StreamItem>;
   /** Resolves when the end of the turn is committed. Never rejects. */
   readonly ended: Promise<TurnOutcome>;
+  /** Number of messages of the whole history, after the turn's end. */
+  totalMessages(): Promise<number>;
+}
+
+/** Which conversations are wanted. */
+export interface ListRequest {
+  /** `next_cursor` of the page before. */
+  readonly cursor?: string | undefined;
+  readonly limit: number;
+  readonly status?: ConversationStatus | undefined;
+  readonly kind: 'query' | 'conversation';
+}
+
+/** How a conversation's events are read. */
+export interface EventsRequest {
+  readonly after: Cursor;
+  /** False: stops when all there is was given. */
+  readonly follow: boolean;
+  /** Aborting it ends the reading. */
+  readonly signal: AbortSignal;
 }
 
 /** What the transports call. */
@@ -37,6 +66,36 @@ export interface Engine {
    * `model_not_allowed`, `path_not_allowed`, `not_ready` or `storage_full`.
    */
   startQuery(principal: Principal, request: QueryRequest, context: RunContext): Promise<RunningTurn>;
+  /**
+   * Starts a conversation with its first turn, which goes on whoever leaves. Rejects like `startQuery`, and with
+   * `conversation_exists` when the chosen id is taken.
+   */
+  startConversation(
+    principal: Principal,
+    request: QueryRequest,
+    context: { readonly requestId: string; readonly sessionId: string | undefined },
+  ): Promise<RunningTurn>;
+  /** Starts the next turn. Rejects also with `conversation_not_found`, `conversation_busy` or `conversation_ended`. */
+  continueConversation(
+    principal: Principal,
+    id: string,
+    message: string,
+    context: { readonly requestId: string },
+  ): Promise<RunningTurn>;
+  /** Rejects with `conversation_not_found`, as do all that take an id: also where the principal may not see it. */
+  conversation(principal: Principal, id: string): Promise<ConversationInfo>;
+  /** Rejects with `bad_cursor`. */
+  conversations(
+    principal: Principal,
+    list: ListRequest,
+  ): Promise<{ items: ConversationSummary[]; next_cursor: string | null }>;
+  messages(principal: Principal, id: string): Promise<ClaudeMessage[]>;
+  /** Rejects with `bad_cursor` when the cursor is beyond the end. */
+  events(principal: Principal, id: string, request: EventsRequest): Promise<AsyncIterable<StreamItem>>;
+  /** Stops the running turn and waits until its end is committed. False when none was running. */
+  interrupt(principal: Principal, id: string): Promise<boolean>;
+  /** Stops the running turn, then deletes history, transcript and files. */
+  deleteConversation(principal: Principal, id: string): Promise<void>;
   models(principal: Principal): { models: string[]; default: string };
   /** Stops accepting, interrupts what runs, and waits until every turn's end is committed. */
   close(): Promise<void>;
@@ -45,6 +104,9 @@ export interface Engine {
 /** What the engine is made of. */
 export interface EngineParts {
   readonly turns: TurnStore;
+  readonly conversations: ConversationStore;
+  readonly transcripts: TranscriptStore;
+  readonly usage: UsageStore;
   readonly runner: Runner;
   readonly clock: Clock;
   readonly logger: Log;
@@ -52,4 +114,6 @@ export interface EngineParts {
   readonly workspaceRoots: readonly string[];
   /** True for the service's own directories, which no run may have as its workspace. */
   readonly isProtected: (path: string) => boolean;
+  /** Seconds without a message after which a conversation ends by itself. */
+  readonly conversationTtlSeconds: number;
 }

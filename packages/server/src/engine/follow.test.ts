@@ -3,11 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { startOfLog, type Cursor, type LogEventBody, type StreamItem } from '@sallyport/protocol';
+import { startOfLog, type Cursor, type LogEvent, type LogEventBody, type StreamItem } from '@sallyport/protocol';
 import { openStores } from '../stores/stores.ts';
 import { aText, anAccept, anEnd } from '../testing/turns.ts';
 import { systemClock } from './clock.ts';
 import { follow } from './follow.ts';
+import { LiveLog } from './live.ts';
 import { StaleEpochError, type TurnStore } from './ports.ts';
 import { TurnLog } from './turn-log.ts';
 
@@ -22,12 +23,15 @@ async function turnLog(context: TestContext, change: (store: TurnStore) => TurnS
   const { ref } = await store.accept(
     anAccept('conv-1', 'default', [{ type: 'user_message', text: 'q', message_uuid: 'u' }]),
   );
-  const log = new TurnLog(store, systemClock, ref);
+  const live = new LiveLog();
+  const log = new TurnLog(store, systemClock, ref, live);
   const read = (after: Cursor = startOfLog) =>
-    follow({ store, tenant: ref.tenant, conversation: ref.conversation, turn: ref.turn, live: log.live }, after);
+    follow({ store, tenant: ref.tenant, conversation: ref.conversation, live, wait: true, isLast }, after);
   await log.begin();
   return { log, read, ref };
 }
+
+const isLast = (event: LogEvent) => event.body.type === 'result';
 
 async function collect(items: AsyncIterable<StreamItem>, pause: () => Promise<unknown> = async () => undefined) {
   const all: StreamItem[] = [];

@@ -1,54 +1,74 @@
-import { StreamProjector, type Cursor, type StreamItem } from '@sallyport/protocol';
-import type { LiveTurn } from './live.ts';
+import { StreamProjector, type Cursor, type LogEvent, type StreamItem } from '@sallyport/protocol';
+import type { LiveLog, Subscription } from './live.ts';
 import type { TurnStore } from './ports.ts';
 
 const page = 200;
 
-/** What is followed: one turn of a conversation, its log in the store and its moving end. */
+/** What is followed: a conversation's log in the store and its moving end. */
 export interface Followed {
   readonly store: TurnStore;
   readonly tenant: string;
   readonly conversation: string;
-  readonly turn: string;
-  readonly live: LiveTurn;
+  readonly live: LiveLog;
+  /** The event after which nothing is wanted any more. */
+  readonly isLast: (event: LogEvent) => boolean;
+  /** False: stops when all there is was given. */
+  readonly wait: boolean;
+  /** Aborting it ends the reading. */
+  readonly signal?: AbortSignal;
 }
 
 /**
- * Yields the wire events of a turn after a cursor up to and with its result. Reads the log first and the moving end
- * then; a reader too slow for its queue reads the log again, so that nothing is lost and memory stays bounded.
+ * Yields the wire events of a conversation after a cursor. Reads the log first and the moving end then; a reader too
+ * slow for its queue reads the log again, so that nothing is lost and memory stays bounded.
  */
 export async function* follow(followed: Followed, after: Cursor): AsyncGenerator<StreamItem, void, undefined> {
-  const { store, tenant, conversation, turn, live } = followed;
-  const projector = new StreamProjector(after);
-  const subscription = live.subscribe();
+  const subscription = followed.live.subscribe();
+  const leave = () => subscription.push({ over: true });
+  followed.signal?.addEventListener('abort', leave, { once: true });
+  if (followed.signal?.aborted) leave();
   try {
-    for (let reread = true; ;) {
-      if (reread) {
-        for (;;) {
-          const events = await store.read(tenant, conversation, projector.cursor.seq, page);
-          for (const event of events) {
-            const item = projector.log(event);
-            if (item) yield item;
-            if (event.body.type === 'result' && event.turn === turn) return;
-          }
-          if (events.length < page) break;
-        }
-        const open = live.openBlock();
-        const item = open && projector.delta(open);
-        if (item) yield item;
-        reread = false;
-      }
-      const next = await subscription.next();
-      if ('failed' in next) throw next.failed;
-      if ('gap' in next || ('event' in next && next.event.seq > projector.cursor.seq + 1)) {
-        reread = true;
-        continue;
-      }
-      const item = 'event' in next ? projector.log(next.event) : projector.delta(next.delta);
-      if (item) yield item;
-      if ('event' in next && next.event.body.type === 'result' && next.event.turn === turn) return;
-    }
+    yield* read(followed, new StreamProjector(after), subscription);
   } finally {
+    followed.signal?.removeEventListener('abort', leave);
     subscription.close();
   }
+}
+
+async function* read(
+  followed: Followed,
+  projector: StreamProjector,
+  subscription: Subscription,
+): AsyncGenerator<StreamItem, void, undefined> {
+  if (yield* stored(followed, projector)) return;
+  while (followed.wait) {
+    const next = await subscription.next();
+    if ('over' in next) return;
+    if ('failed' in next) throw next.failed;
+    if ('gap' in next || ('event' in next && next.event.seq > projector.cursor.seq + 1)) {
+      if (yield* stored(followed, projector)) return;
+      continue;
+    }
+    const item = 'event' in next ? projector.log(next.event) : projector.delta(next.delta);
+    if (item) yield item;
+    if ('event' in next && followed.isLast(next.event)) return;
+  }
+}
+
+/** Yields what the log has beyond the projector, and then the block that is open. True when the last event was among it. */
+async function* stored(followed: Followed, projector: StreamProjector): AsyncGenerator<StreamItem, boolean, undefined> {
+  const { store, tenant, conversation, live } = followed;
+  for (;;) {
+    const events = await store.read(tenant, conversation, projector.cursor.seq, page);
+    for (const event of events) {
+      const item = projector.log(event);
+      if (item) yield item;
+      if (followed.isLast(event)) return true;
+    }
+    if (events.length < page) break;
+  }
+  const open = live.openBlock();
+  const item = open && projector.delta(open);
+  if (item) yield item;
+  return false;
 }

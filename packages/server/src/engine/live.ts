@@ -1,13 +1,14 @@
 import type { Delta, LogEvent } from '@sallyport/protocol';
 
 /**
- * What a follower is told while a turn runs. `gap`: it was too slow and must read the log again. `failed`: the end of
- * the turn could not be stored, so no `result` will come.
+ * What a follower is told. `gap`: it was too slow and must read the log again. `over`: nothing comes any more. `failed`:
+ * the end of a turn could not be stored, so no `result` will come.
  */
 export type LiveItem =
   | { readonly event: LogEvent }
   | { readonly delta: Delta }
   | { readonly gap: true }
+  | { readonly over: true }
   | { readonly failed: unknown };
 
 const queueLimit = 512;
@@ -23,7 +24,7 @@ export class Subscription {
   }
 
   push(item: LiveItem): void {
-    if (this.#items.length >= queueLimit && !('failed' in item)) this.#items = [{ gap: true }];
+    if (this.#items.length >= queueLimit && !('failed' in item || 'over' in item)) this.#items = [{ gap: true }];
     else this.#items.push(item);
     this.#wake?.();
     this.#wake = null;
@@ -43,8 +44,8 @@ export class Subscription {
   }
 }
 
-/** The moving end of one turn's log: what is published reaches every follower in order, and the open block is kept. */
-export class LiveTurn {
+/** The moving end of a conversation's log: what is published reaches every follower in order, and the open block is kept. */
+export class LiveLog {
   readonly #followers = new Set<Subscription>();
   #open: { block: Delta['block']; text: string } | null = null;
   #failure: { readonly failed: unknown } | null = null;
@@ -70,6 +71,11 @@ export class LiveTurn {
     this.#push(this.#failure);
   }
 
+  /** Tells every follower that nothing comes any more. */
+  end(): void {
+    this.#push({ over: true });
+  }
+
   /** The block that is open, as one delta from its beginning. */
   openBlock(): Delta | null {
     return this.#open && { block: this.#open.block, offset: 0, text: this.#open.text };
@@ -84,5 +90,30 @@ export class LiveTurn {
 
   #push(item: LiveItem): void {
     for (const follower of this.#followers) follower.push(item);
+  }
+}
+
+/** The moving ends that somebody writes or follows. */
+export class LiveLogs {
+  readonly #entries = new Map<string, { readonly log: LiveLog; users: number }>();
+
+  /** The moving end of a conversation; every use must be given back with `release`. */
+  acquire(tenant: string, conversation: string): LiveLog {
+    const key = JSON.stringify([tenant, conversation]);
+    const entry = this.#entries.get(key) ?? { log: new LiveLog(), users: 0 };
+    entry.users += 1;
+    this.#entries.set(key, entry);
+    return entry.log;
+  }
+
+  release(tenant: string, conversation: string): void {
+    const key = JSON.stringify([tenant, conversation]);
+    const entry = this.#entries.get(key);
+    if (entry && (entry.users -= 1) === 0) this.#entries.delete(key);
+  }
+
+  /** Tells the followers of a conversation that it is over. */
+  end(tenant: string, conversation: string): void {
+    this.#entries.get(JSON.stringify([tenant, conversation]))?.log.end();
   }
 }

@@ -1,6 +1,15 @@
 import type { ClaudeMessage, LogEvent } from '@sallyport/protocol';
 import { isoTime } from './clock.ts';
 
+/** A message that begins with an event, and is named after its place in the log. */
+const blank = ({ seq, at }: LogEvent) => ({
+  id: String(seq),
+  content: '',
+  timestamp: isoTime(at),
+  tools_used: [] as string[],
+  error: null,
+});
+
 /** Builds the history from a log, one event after the other. */
 class History {
   readonly messages: ClaudeMessage[] = [];
@@ -9,21 +18,15 @@ class History {
   /** How many messages there were at the last event that was not text, and what the last one held: what a `restart` goes back to. */
   #mark = { count: 0, content: '' };
 
-  user(content: string, at: number): void {
+  user(content: string, event: LogEvent): void {
     this.#open = null;
-    this.messages.push({ content, role: 'user', timestamp: isoTime(at), tools_used: [], error: null });
+    this.messages.push({ ...blank(event), role: 'user', content });
   }
 
   /** The answer with this id of the model; the open one where the id is not known. */
-  answer(id: string | null, at: number): ClaudeMessage {
+  answer(id: string | null, event: LogEvent): ClaudeMessage {
     if (this.#open && (id === null || this.#open.id === id)) return this.#open.message;
-    const message: ClaudeMessage = {
-      content: '',
-      role: 'assistant',
-      timestamp: isoTime(at),
-      tools_used: [],
-      error: null,
-    };
+    const message: ClaudeMessage = { ...blank(event), role: 'assistant' };
     this.#open = { id, message };
     this.messages.push(message);
     return message;
@@ -44,18 +47,19 @@ class History {
 /** The history that a log tells: the user's messages and one message per answer of the model, its text joined. */
 export function messagesOf(log: readonly LogEvent[]): ClaudeMessage[] {
   const history = new History();
-  for (const { at, body } of log) {
+  for (const event of log) {
+    const { body } = event;
     switch (body.type) {
       case 'text':
-        history.answer(body.message_id, at).content += body.text;
+        history.answer(body.message_id, event).content += body.text;
         continue;
       case 'thinking':
         continue;
       case 'user_message':
-        history.user(body.text, at);
+        history.user(body.text, event);
         break;
       case 'tool_start': {
-        const { tools_used } = history.answer(body.message_id, at);
+        const { tools_used } = history.answer(body.message_id, event);
         if (!tools_used.includes(body.name)) tools_used.push(body.name);
         break;
       }
@@ -63,7 +67,7 @@ export function messagesOf(log: readonly LogEvent[]): ClaudeMessage[] {
         history.withdraw();
         break;
       case 'result':
-        if (body.result.error !== null) history.answer(null, at).error = body.result.error;
+        if (body.result.error !== null) history.answer(null, event).error = body.result.error;
         break;
       case 'tool_end':
       case 'tool_denied':

@@ -9,6 +9,7 @@ export type StopCause =
   | { readonly reason: 'max_turns'; readonly limit: number }
   | { readonly reason: 'max_budget' }
   | { readonly reason: 'client_left' }
+  | { readonly reason: 'interrupt' }
   | { readonly reason: 'shutdown' }
   | { readonly reason: 'failed'; readonly error: SallyportError };
 
@@ -65,6 +66,8 @@ function stopped(stop: StopCause): Ending {
       return cut('max_budget', 'The run was stopped because its budget is spent.');
     case 'client_left':
       return cut('interrupted', 'The run was stopped because its client left.', 'cancelled');
+    case 'interrupt':
+      return cut('interrupted', 'The run was interrupted.', 'interrupted');
     case 'shutdown':
       return cut('interrupted', 'The run was stopped because the service is stopping.', 'interrupted');
     case 'failed':

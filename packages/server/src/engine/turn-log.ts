@@ -1,6 +1,6 @@
 import type { LogEvent, LogEventBody } from '@sallyport/protocol';
 import type { Clock } from './clock.ts';
-import { LiveTurn } from './live.ts';
+import type { LiveLog } from './live.ts';
 import type { TurnEnd, TurnRef, TurnStore } from './ports.ts';
 
 /**
@@ -8,7 +8,7 @@ import type { TurnEnd, TurnRef, TurnStore } from './ports.ts';
  * the events before it.
  */
 export class TurnLog {
-  readonly live = new LiveTurn();
+  readonly live: LiveLog;
   readonly #store: TurnStore;
   readonly #clock: Clock;
   readonly #ref: TurnRef;
@@ -17,7 +17,8 @@ export class TurnLog {
   /** The first failure: after it nothing is written any more. */
   #broken: { readonly error: unknown } | null = null;
 
-  constructor(store: TurnStore, clock: Clock, ref: TurnRef) {
+  constructor(store: TurnStore, clock: Clock, ref: TurnRef, live: LiveLog) {
+    this.live = live;
     this.#store = store;
     this.#clock = clock;
     this.#ref = ref;

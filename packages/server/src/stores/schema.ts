@@ -26,6 +26,7 @@ export interface ConversationTable {
   /** `seq` of the last event, 0 when there is none. */
   last_seq: number;
   profile: string;
+  limits: string;
   sdk_session: string;
   metadata: string;
   created_at: number;

@@ -3,12 +3,12 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { sql, type Kysely } from 'kysely';
 import { systemClock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
-import type { MakeStore } from '../testing/contract.ts';
 import { aDirectory } from '../testing/directory.ts';
+import { conversationStoreContract } from '../testing/conversation-store.ts';
 import { transcriptStoreContract } from '../testing/transcript-store.ts';
 import { turnStoreContract } from '../testing/turn-store.ts';
 import { aText, anAccept, anEnd } from '../testing/turns.ts';
@@ -21,18 +21,16 @@ import { createTurnStore } from './turns.ts';
 
 const clock = systemClock;
 
-function makeSqlite<Name extends 'turns' | 'transcripts' | 'usage'>(name: Name): MakeStore<Stores[Name]> {
-  return async (t) => {
-    const dataDir = aDirectory(t);
-    const stores = await openStores({ dataDir, clock });
-    t.after(() => stores.close());
-    return stores[name];
-  };
+async function makeSqlite(t: TestContext): Promise<Stores> {
+  const stores = await openStores({ dataDir: aDirectory(t), clock });
+  t.after(() => stores.close());
+  return stores;
 }
 
-turnStoreContract(makeSqlite('turns'));
-transcriptStoreContract(makeSqlite('transcripts'));
-usageStoreContract(makeSqlite('usage'));
+turnStoreContract(async (t) => (await makeSqlite(t)).turns);
+conversationStoreContract(makeSqlite);
+transcriptStoreContract(async (t) => (await makeSqlite(t)).transcripts);
+usageStoreContract(async (t) => (await makeSqlite(t)).usage);
 
 test('what was committed is there after a restart, under the same schema', async (t) => {
   const dataDir = join(aDirectory(t), 'made', 'here');

@@ -1,5 +1,6 @@
 import type { Clock } from '../engine/clock.ts';
-import type { TranscriptStore, TurnStore, UsageStore } from '../engine/ports.ts';
+import type { ConversationStore, TranscriptStore, TurnStore, UsageStore } from '../engine/ports.ts';
+import { createConversationStore } from './conversations.ts';
 import { createDatabase } from './database.ts';
 import { takeDataDirectory } from './lock.ts';
 import { openSqlite } from './sqlite.ts';
@@ -10,6 +11,7 @@ import { createUsageStore } from './usage.ts';
 /** Everything that is kept. */
 export interface Stores {
   readonly turns: TurnStore;
+  readonly conversations: ConversationStore;
   readonly transcripts: TranscriptStore;
   readonly usage: UsageStore;
   /** Waits for the writes that were begun, closes the database and gives the data directory free. */
@@ -32,6 +34,7 @@ export async function openStores({ dataDir, clock }: StoreOptions): Promise<Stor
     const database = await createDatabase(openSqlite(directory.database));
     return {
       turns: createTurnStore(database, clock),
+      conversations: createConversationStore(database),
       transcripts: createTranscriptStore(database),
       usage: createUsageStore(database),
       async close() {

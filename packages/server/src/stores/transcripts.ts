@@ -6,6 +6,17 @@ export function createTranscriptStore(database: Database): TranscriptStore {
   return {
     append: (key, entries) => append(database, key, entries),
     load: (key) => load(database, key),
+    async has(tenant, session) {
+      const row = await database.read
+        .selectFrom('transcripts')
+        .select('position')
+        .where('tenant', '=', tenant)
+        .where('session', '=', session)
+        .where('subpath', '=', '')
+        .limit(1)
+        .executeTakeFirst();
+      return row !== undefined;
+    },
     subpaths: (tenant, session) => subpaths(database, tenant, session),
     async delete(tenant, session) {
       await database.write((sql) =>

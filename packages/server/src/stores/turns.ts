@@ -2,7 +2,9 @@ import type { LogEvent, LogEventBody } from '@sallyport/protocol';
 import type { Transaction } from 'kysely';
 import type { Clock } from '../engine/clock.ts';
 import {
+  ConversationExistsError,
   StaleEpochError,
+  type AcceptNextTurn,
   type AcceptTurn,
   type ConversationRecord,
   type Profile,
@@ -18,6 +20,7 @@ import type { Schema } from './schema.ts';
 export function createTurnStore(database: Database, clock: Clock): TurnStore {
   return {
     accept: (turn) => accept(database, turn),
+    acceptNext: (turn) => acceptNext(database, turn),
     begin: (ref, at) => begin(database, ref, at),
     append: (ref, at, events) => append(database, ref, at, events),
     finish: (ref, end) => finish(database, ref, end),
@@ -47,21 +50,43 @@ async function accept(database: Database, accepted: AcceptTurn): ReturnType<Turn
       .values({ ...row, status: 'running', epoch: ref.epoch, last_seq: prepared.length, last_active_at: at })
       .onConflict((conflict) => conflict.columns(['tenant', 'id']).doNothing())
       .executeTakeFirst();
-    if (inserted.numInsertedOrUpdatedRows !== 1n) throw new Error(`conversation ${conversation.id} exists already`);
-    await sql
-      .insertInto('turns')
-      .values({
-        tenant: ref.tenant,
-        id: turn,
-        conversation: ref.conversation,
-        epoch: ref.epoch,
-        state: 'accepted',
-        request,
-        accepted_at: at,
-      })
-      .execute();
+    if (inserted.numInsertedOrUpdatedRows !== 1n) throw new ConversationExistsError(conversation.id);
+    await insertTurn(sql, ref, request, at);
     return { ref, events: await insertEvents(sql, ref, at, prepared, 0) };
   });
+}
+
+async function acceptNext(database: Database, next: AcceptNextTurn): ReturnType<TurnStore['acceptNext']> {
+  const { tenant, conversation, turn, at } = next;
+  const request = toJson(next.request);
+  const prepared = next.events.map(prepare);
+  return database.write(async (sql) => {
+    const row = await sql
+      .updateTable('conversations')
+      .set((column) => ({
+        status: 'running',
+        epoch: column('epoch', '+', 1),
+        last_seq: column('last_seq', '+', prepared.length),
+        last_active_at: at,
+      }))
+      .where('tenant', '=', tenant)
+      .where('id', '=', conversation)
+      .where('status', '=', 'idle')
+      .returning(['epoch', 'last_seq'])
+      .executeTakeFirst();
+    if (row === undefined) return null;
+    const ref: TurnRef = { tenant, conversation, turn, epoch: row.epoch };
+    await insertTurn(sql, ref, request, at);
+    return { ref, events: await insertEvents(sql, ref, at, prepared, row.last_seq - prepared.length) };
+  });
+}
+
+async function insertTurn(sql: Transaction<Schema>, ref: TurnRef, request: string, at: number): Promise<void> {
+  const { tenant, conversation, turn: id, epoch } = ref;
+  await sql
+    .insertInto('turns')
+    .values({ tenant, id, conversation, epoch, state: 'accepted', request, accepted_at: at })
+    .execute();
 }
 
 function conversationRow(conversation: ConversationRecord) {
@@ -71,6 +96,7 @@ function conversationRow(conversation: ConversationRecord) {
     key: conversation.key,
     kind: conversation.kind,
     profile: toJson(conversation.profile),
+    limits: toJson(conversation.limits),
     sdk_session: conversation.sdkSession,
     metadata: toJson(conversation.metadata),
     created_at: conversation.createdAt,

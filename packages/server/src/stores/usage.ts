@@ -31,6 +31,20 @@ export function createUsageStore(database: Database): UsageStore {
         .execute();
       return rows.map(toCall);
     },
+    async ofConversation(tenant, conversation) {
+      const columns = ['input_tokens', 'output_tokens', 'cache_read_tokens', 'cache_write_tokens'] as const;
+      const sums = await database.read
+        .selectFrom('usage')
+        .select(({ fn }) => columns.map((column) => fn.sum<number | null>(column).as(column)))
+        .select(({ fn }) => fn.sum<number | null>('cost_usd').as('cost'))
+        .where('tenant', '=', tenant)
+        .where('conversation', '=', conversation)
+        .executeTakeFirstOrThrow();
+      return {
+        tokens: columns.reduce((total, column) => total + (sums[column] ?? 0), 0),
+        costUsd: sums.cost ?? 0,
+      };
+    },
   };
 }
 

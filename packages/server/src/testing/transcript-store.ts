@@ -15,6 +15,12 @@ const promises: Promises<TranscriptStore> = {
     strictEqual(await store.load(main), null);
     await store.append(main, []);
     strictEqual(await store.load(main), null);
+    strictEqual(await store.has(main.tenant, main.session), false);
+    await store.append({ ...main, subpath: 'subagents/a' }, [{ n: 1 }]);
+    strictEqual(await store.has(main.tenant, main.session), false);
+    await store.append(main, [{ n: 1 }]);
+    strictEqual(await store.has(main.tenant, main.session), true);
+    strictEqual(await store.has('other', main.session), false);
   },
 
   'entries come back in the order of append, those without a uuid too': async (store) => {

@@ -22,6 +22,7 @@ export function anAccept(conversation: string, tenant = 'default', events: reado
       key: 'key-1',
       kind: 'query',
       profile: { ...profile, tenant },
+      limits: { maxTurns: 3, timeoutSeconds: 60, budgetUsd: null, instructions: false },
       sdkSession: `session of ${conversation}`,
       metadata: { team: 'a' },
       createdAt: 1_700_000_000_000,

@@ -45,6 +45,15 @@ const promises: Promises<UsageStore> = {
     deepStrictEqual(await store.ofTurn(later), [aCall('a'), aCall('b', later, 1_700_000_000_001)]);
   },
 
+  'a conversation is the sum of its calls, those without a price counting their tokens': async (store) => {
+    await store.record(aCall('a'));
+    await store.record({ ...aCall('b', { ...ref, turn: 'next' }), costUsd: null });
+    await store.record(aCall('c', { ...ref, conversation: 'other' }));
+    await store.record(aCall('d', { ...ref, tenant: 'other' }));
+    deepStrictEqual(await store.ofConversation('default', 'c'), { tokens: 20, costUsd: 0.000123456789 });
+    deepStrictEqual(await store.ofConversation('default', 'nobody'), { tokens: 0, costUsd: 0 });
+  },
+
   'turns of other tenants and conversations are apart': async (store) => {
     const others = [
       { ...ref, tenant: 'other' },

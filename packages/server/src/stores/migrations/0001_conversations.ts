@@ -24,6 +24,7 @@ async function conversations(db: Kysely<unknown>): Promise<void> {
     .addColumn('epoch', 'bigint', (column) => column.notNull())
     .addColumn('last_seq', 'bigint', (column) => column.notNull())
     .addColumn('profile', 'text', (column) => column.notNull())
+    .addColumn('limits', 'text', (column) => column.notNull())
     .addColumn('sdk_session', 'text', (column) => column.notNull())
     .addColumn('metadata', 'text', (column) => column.notNull())
     .addColumn('created_at', 'bigint', (column) => column.notNull())
@@ -31,6 +32,11 @@ async function conversations(db: Kysely<unknown>): Promise<void> {
     .addPrimaryKeyConstraint('conversations_key', ['tenant', 'id'])
     // Two conversations on one session of Claude Code would fork its transcript unseen.
     .addUniqueConstraint('conversations_session', ['tenant', 'sdk_session'])
+    .execute();
+  await db.schema
+    .createIndex('conversations_listed')
+    .on('conversations')
+    .columns(['tenant', 'kind', 'created_at', 'id'])
     .execute();
   await db.schema
     .createTable('turns')
@@ -127,4 +133,5 @@ async function usage(db: Kysely<unknown>): Promise<void> {
     .addPrimaryKeyConstraint('usage_key', ['tenant', 'id'])
     .execute();
   await db.schema.createIndex('usage_turn').on('usage').columns(['tenant', 'turn', 'at']).execute();
+  await db.schema.createIndex('usage_conversation').on('usage').columns(['tenant', 'conversation']).execute();
 }
