@@ -1,6 +1,7 @@
 import { realpath } from 'node:fs/promises';
 import { lookup } from 'node:dns/promises';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { SIMULATOR_MODEL, startSimulator } from '@sallyport/simulator';
 import { createBroker } from './broker/broker.ts';
 import { loadPrices } from './broker/prices.ts';
@@ -139,6 +140,7 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
     setting: settings.isolation,
     runDir: run.path,
     hidden: [dataDir],
+    keptDir: join(dataDir, 'workspaces'),
     brokerSocket: run.brokerSocket,
     claudeBinary: claudeExecutable(),
     clock: systemClock,
@@ -207,7 +209,10 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     logger,
     ...healthOf({ stores, runner, broker }),
   });
-  teardown.add(() => closeApp(app, settings.drainSeconds * 1000));
+  teardown.add(() => {
+    engine.drain();
+    return closeApp(app, settings.drainSeconds * 1000);
+  });
   // By name Node may open a second server, for the other kind of address, that the limits do not reach.
   const { address: host } = await lookup(settings.host);
   await app.listen({ host, port: settings.port });

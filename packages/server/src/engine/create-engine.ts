@@ -1,6 +1,6 @@
 import type { QueryRequest, StreamItem } from '@sallyport/protocol';
 import { historyOf, infoOf, listOf, logOf, statusOf, visible } from './conversations.ts';
-import type { Engine, EngineParts, EventsRequest, RunningTurn, TurnOutcome } from './engine.ts';
+import type { Engine, EngineParts, EventsRequest, OwnEngine, RunningTurn, TurnOutcome } from './engine.ts';
 import { SallyportError } from './errors.ts';
 import { follow } from './follow.ts';
 import { LiveLogs } from './live.ts';
@@ -26,18 +26,19 @@ interface Running {
 const keyOf = (tenant: string, conversation: string): string => JSON.stringify([tenant, conversation]);
 
 /** Ends the turns that an earlier process of the service left open, then serves. */
-export async function createEngine(parts: EngineParts): Promise<Engine> {
+export async function createEngine(parts: EngineParts): Promise<OwnEngine> {
   await endAbandoned(parts);
   return new OneNodeEngine(parts);
 }
 
-class OneNodeEngine implements Engine {
+class OneNodeEngine implements OwnEngine {
   readonly #parts: EngineParts;
   readonly #logs = new LiveLogs();
   /** Turns that run, by conversation: each has one at most. */
   readonly #running = new Map<string, Running>();
   /** Conversations that are being deleted take no turn. */
   readonly #deleting = new Set<string>();
+  #draining = false;
   #closing = false;
 
   constructor(parts: EngineParts) {
@@ -55,7 +56,7 @@ class OneNodeEngine implements Engine {
       resume: false,
       keepFiles: false,
     });
-    const leave = () => running.turn.stop({ reason: 'client_left' });
+    const leave = () => running.turn.stop({ reason: this.#draining ? 'shutdown' : 'client_left' });
     signal.addEventListener('abort', leave, { once: true });
     if (signal.aborted) leave();
     void running.ended.then(() => signal.removeEventListener('abort', leave));
@@ -79,7 +80,7 @@ class OneNodeEngine implements Engine {
 
   continueConversation: Engine['continueConversation'] = async (principal, id, message, { requestId }) => {
     const found = await visible(this.#parts, principal, id);
-    if (this.#closing) throw new SallyportError('not_ready');
+    if (this.#draining) throw new SallyportError('not_ready');
     if (this.#deleting.has(keyOf(found.tenant, id))) throw new SallyportError('conversation_not_found');
     if (statusOf(this.#parts, found) === 'ended') throw new SallyportError('conversation_ended');
     await this.#stillAllowed(found);
@@ -129,7 +130,12 @@ class OneNodeEngine implements Engine {
     return { models: [...models], default: defaultModel };
   };
 
+  drain(): void {
+    this.#draining = true;
+  }
+
   close: Engine['close'] = async () => {
+    this.#draining = true;
     this.#closing = true;
     const running = [...this.#running.values()];
     for (const { turn } of running) turn.stop({ reason: 'shutdown' });
@@ -137,7 +143,7 @@ class OneNodeEngine implements Engine {
   };
 
   async #profileOf(principal: Principal, request: QueryRequest): Promise<Profile> {
-    if (this.#closing) throw new SallyportError('not_ready');
+    if (this.#draining) throw new SallyportError('not_ready');
     if (request.output_schema) checkOutputSchema(request.output_schema);
     const { workspaceRoots, isProtected, policy } = this.#parts;
     const path = request.project_path;
