@@ -79,7 +79,7 @@ for (const operation of guarded) {
         assert.equal(/\r\nwww-authenticate: Bearer\r\n/i.test(answer), status === 401);
       }
     }
-    assert.equal(engine.calls.length + engine.modelCalls, 0);
+    assert.equal(engine.calls.length + engine.asked.length + engine.modelCalls, 0);
     await app.close();
   });
 }

@@ -9,6 +9,7 @@ interface Wanted {
   readonly runDir: string;
   readonly setting: JailsOptions['setting'];
   readonly script: string;
+  readonly keptName?: string;
 }
 
 const wanted = JSON.parse(process.argv[2] ?? '') as Wanted;
@@ -17,12 +18,18 @@ const jails = await createJails({
   setting: wanted.setting,
   runDir: run.path,
   hidden: [],
+  keptDir: `${wanted.runDir}-kept`,
   brokerSocket: run.brokerSocket,
   claudeBinary: anyProgram,
   clock: systemClock,
   log: silent,
 });
-const jail = await jails.open({ projectPath: null, access: 'rw', bash: true });
+const jail = await jails.open({
+  projectPath: null,
+  access: 'rw',
+  bash: true,
+  ...(wanted.keptName && { keptName: wanted.keptName }),
+});
 const child = startScript(jail, wanted.script);
 child.stdout.pipe(process.stdout);
 child.stderr.pipe(process.stderr);

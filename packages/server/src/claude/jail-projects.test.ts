@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, mkdir, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, mkdir, readdir, rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { leftOut } from '../../../../test/support/needs.ts';
@@ -123,19 +122,5 @@ describe('projects', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
     const answer = new Promise((resolve) => child.stdout.once('data', (data: Buffer) => resolve(String(data))));
     child.stdin.end('still here\n');
     assert.equal(await answer, 'still here\n');
-  });
-
-  test('a config directory that the SDK made to resume is given to the process under its own path', async (t) => {
-    const jail = await (await startJails(t)).open(slot);
-    const config = join(await freshDirectory(t, tmpdir()), 'claude-resume-1');
-    await mkdir(join(config, 'projects/x'), { recursive: true, mode: 0o700 });
-    await writeFile(join(config, 'projects/x/s.jsonl'), '{}', { mode: 0o600 });
-    const output = await runScript(
-      jail,
-      'cat $CLAUDE_CONFIG_DIR/projects/x/s.jsonl; echo more >> $CLAUDE_CONFIG_DIR/projects/x/s.jsonl && echo ok',
-      { CLAUDE_CONFIG_DIR: config },
-    );
-    assert.equal(output, '{}ok\n');
-    assert.equal(await readFile(join(config, 'projects/x/s.jsonl'), 'utf8'), '{}more\n');
   });
 });

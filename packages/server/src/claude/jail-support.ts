@@ -53,6 +53,7 @@ export async function startJails(
     setting: 'bwrap',
     runDir: run.path,
     hidden: [],
+    keptDir: join(run.path, '../kept'),
     brokerSocket: run.brokerSocket,
     claudeBinary: anyProgram,
     clock: systemClock,

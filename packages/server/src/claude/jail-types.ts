@@ -12,6 +12,8 @@ export interface JailProfile {
   readonly access: 'ro' | 'rw';
   /** True when Bash is among the tools. */
   readonly bash: boolean;
+  /** For slots: the name under which their files are kept, those kept before are there at the start. Default: not kept. */
+  readonly keptName?: string;
 }
 
 /** Where one process lives: its workspace, its config directory, its user and its walls. */
@@ -39,6 +41,14 @@ export interface Jail {
    * something is in the way.
    */
   writeFiles(files: readonly FileInput[]): Promise<void>;
+  /** Writes a file into the config directory. Only before the process is started. */
+  writeConfig(file: FileInput): Promise<void>;
+  /**
+   * Ends every process of the jail, then replaces what is kept under the profile's name by the files of the slot; does
+   * nothing without a name. Rejects with `storage_full` when they are more than may be kept. After a failure what was
+   * kept before is still there.
+   */
+  keepFiles(): Promise<void>;
   /**
    * Size and times of up to `limit` files by relative path, read inside the walls within 5 s; null when there are more
    * or it cannot be found out.
@@ -57,6 +67,8 @@ export interface Jails {
   readonly isolation: Isolation;
   /** Makes a place for one process. Rejects with `path_not_allowed` or `workspace_not_accessible` before anything runs. */
   open(profile: JailProfile): Promise<Jail>;
+  /** Deletes the files that are kept under a name. No jail of it may be there. */
+  forget(keptName: string): Promise<void>;
   /** The processes that are there. `startedAt` is wall time in milliseconds. */
   live(): { readonly id: string; readonly pid: number; readonly startedAt: number }[];
   /** Kills and removes every jail. */
@@ -71,6 +83,8 @@ export interface JailsOptions {
   readonly hidden: readonly string[];
   /** The broker's socket, in the run directory. With root servers it must be open to all users. */
   readonly brokerSocket: string;
+  /** A directory of ours inside a hidden one, for the files of conversations between their turns. Made when needed. */
+  readonly keptDir: string;
   /** Path of the Claude Code binary on this host. */
   readonly claudeBinary: string;
   /** PATH of processes that are not jailed. Default: the system's directories. */

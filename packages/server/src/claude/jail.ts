@@ -4,6 +4,7 @@ import { newId } from '../engine/ids.ts';
 import type { Toolbox } from './bwrap.ts';
 import { probeWalls, type Isolation } from './isolation.ts';
 import type { Jails, JailsOptions } from './jail-types.ts';
+import { createKeptFiles } from './kept-files.ts';
 import { LiveJail } from './live-jail.ts';
 import { planJail, type Planner } from './plan.ts';
 import { reachableBinary } from './binary.ts';
@@ -29,7 +30,8 @@ export async function createJails(options: JailsOptions): Promise<Jails> {
   const users = createUsers(runDir);
   const { isolation, tools } = await isolate(options, users);
   const binary = tools === null ? await reachableBinary(options.claudeBinary, runDir, users) : options.claudeBinary;
-  const planner: Planner = { ...options, claudeBinary: binary, users, tools, owner };
+  const keptFiles = createKeptFiles(options.keptDir);
+  const planner: Planner = { ...options, claudeBinary: binary, users, tools, owner, keptFiles };
   const open = new Map<string, { jail: LiveJail; startedAt: number }>();
   let watchdog: ChildProcess | null = null;
 
@@ -51,6 +53,7 @@ export async function createJails(options: JailsOptions): Promise<Jails> {
       open.set(id, { jail, startedAt });
       return jail;
     },
+    forget: (keptName) => keptFiles.forget(keptName),
     live: () =>
       [...open].flatMap(([id, { jail, startedAt }]) => (jail.pid === null ? [] : [{ id, pid: jail.pid, startedAt }])),
     async close() {

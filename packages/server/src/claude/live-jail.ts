@@ -4,8 +4,7 @@ import {
   type ChildProcessWithoutNullStreams,
   type SpawnOptions as NodeSpawn,
 } from 'node:child_process';
-import { existsSync, lchownSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
 import type { SandboxSettings, SpawnOptions } from '@anthropic-ai/claude-agent-sdk';
 import type { FileInput } from '@sallyport/protocol';
 import { SallyportError } from '../engine/errors.ts';
@@ -33,6 +32,8 @@ export interface JailPlan {
   readonly env: Readonly<Record<string, string>>;
   readonly claudeExecutable: string;
   readonly sandbox: SandboxSettings | undefined;
+  /** Keeps the files of the slot, if they are to be kept. */
+  readonly keep: () => Promise<void>;
   readonly owner: ProcessId;
   readonly log: Log;
   /** Told before the process starts. */
@@ -95,6 +96,17 @@ export class LiveJail implements Jail {
     await writeFilesBelow(this.#plan.place.slot, files, this.#plan.user);
   }
 
+  async writeConfig(file: FileInput): Promise<void> {
+    if (this.#child !== null)
+      throw new SallyportError('internal', { cause: new Error('the process is there already') });
+    await writeFilesBelow(this.#plan.place.config, [file], this.#plan.user);
+  }
+
+  async keepFiles(): Promise<void> {
+    if (this.#child !== null) await this.#end();
+    await this.#plan.keep();
+  }
+
   async stamps(limit: number): Promise<ReadonlyMap<string, string> | null> {
     if (this.#killed) return null;
     const env = { PATH: this.env['PATH'], LANG: 'C', [marker]: this.id };
@@ -117,11 +129,15 @@ export class LiveJail implements Jail {
 
   async #remove(): Promise<void> {
     const { place, removed } = this.#plan;
+    await this.#end();
+    await deleteTree(place.directory);
+    removed();
+  }
+
+  async #end(): Promise<void> {
     this.kill();
     await this.exited;
     if (!(await killAll(this.#traces(), 5_000))) throw new Error(`processes of jail ${this.id} cannot be ended`);
-    await deleteTree(place.directory);
-    removed();
   }
 
   /** After the end of the first process: resolves `exited` once none of the others is left. */
@@ -163,25 +179,12 @@ export class LiveJail implements Jail {
 
   /** Starts a command where the process lives, in a group of its own. */
   #start(command: readonly string[], options: NodeSpawn): ChildProcess {
-    const { walls, user, place } = this.#plan;
-    const config = options.env?.['CLAUDE_CONFIG_DIR'] ?? place.config;
-    // To resume from a store the SDK makes a config directory of its own, whose path it must be able to tell again.
-    const foreign = config !== place.config;
-    if (foreign && user !== null) giveTree(config, user);
+    const { walls, user } = this.#plan;
     const group = { ...options, detached: true };
     if (walls === null) return spawn(command[0]!, command.slice(1), { ...group, cwd: this.root, ...user });
-    const binds = foreign ? [...walls.binds, { from: config, to: config, write: true, closed: true }] : walls.binds;
-    const { file, args } = wallsCommand({ ...walls, binds }, command);
+    const { file, args } = wallsCommand(walls, command);
     return spawn(file, args, { ...group, cwd: '/' });
   }
-}
-
-/** Makes a tree the user's own. Only for trees that no process of the user has ever had. */
-function giveTree(path: string, { uid, gid }: User): void {
-  for (const entry of readdirSync(path, { withFileTypes: true, recursive: true })) {
-    lchownSync(join(entry.parentPath, entry.name), uid, gid);
-  }
-  lchownSync(path, uid, gid);
 }
 
 function definedOnly(env: Readonly<Record<string, string | undefined>>): Record<string, string> {

@@ -15,6 +15,7 @@ const jail = {
 const plan = (profile: Partial<ProcessPlan['profile']> = {}): ProcessPlan => ({
   profile: order({ profile }).profile,
   session: 'session',
+  resume: false,
   jail,
   token: 'token',
   sessionStore: { append: async () => {}, load: async () => null },

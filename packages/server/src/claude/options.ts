@@ -12,8 +12,10 @@ import type { Jail } from './jail.ts';
 /** What the options of one process are made of. */
 export interface ProcessPlan {
   readonly profile: Profile;
-  /** A new UUID: Claude Code refuses one it already has. */
+  /** A UUID. To begin a session it must be new: Claude Code refuses one it already has. */
   readonly session: string;
+  /** True: the session is continued. Its transcript is put in its place while the session store is asked for it. */
+  readonly resume: boolean;
   readonly jail: Jail;
   /** The broker's token, all that the process holds of a credential. */
   readonly token: string;
@@ -56,7 +58,16 @@ const denyUnasked: CanUseTool = async () => ({
 });
 
 /** The SDK's options of a process. Nothing is left to a default that could read the workspace's or this machine's settings. */
-export function sdkOptions({ profile, session, jail, token, sessionStore, hooks, spawn }: ProcessPlan): Options {
+export function sdkOptions({
+  profile,
+  session,
+  resume,
+  jail,
+  token,
+  sessionStore,
+  hooks,
+  spawn,
+}: ProcessPlan): Options {
   return {
     cwd: jail.root,
     env: { ...jail.env, ...switches, ...sideModels(profile.model), ANTHROPIC_API_KEY: token },
@@ -71,7 +82,7 @@ export function sdkOptions({ profile, session, jail, token, sessionStore, hooks,
     hooks,
     canUseTool: denyUnasked,
     includePartialMessages: true,
-    sessionId: session,
+    ...(resume ? { resume: session } : { sessionId: session }),
     sessionStore,
     sessionStoreFlush: 'eager',
     model: profile.model,

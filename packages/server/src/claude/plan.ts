@@ -4,6 +4,7 @@ import type { SandboxSettings } from '@anthropic-ai/claude-agent-sdk';
 import { SallyportError } from '../engine/errors.ts';
 import { inside, systemBinds, type Bind, type Toolbox, type Walls } from './bwrap.ts';
 import type { JailProfile, JailsOptions } from './jail-types.ts';
+import type { KeptFiles } from './kept-files.ts';
 import type { JailPlan } from './live-jail.ts';
 import { record } from './reaper.ts';
 import { marker, type ProcessId } from './registry.ts';
@@ -16,6 +17,7 @@ export interface Planner extends JailsOptions {
   /** Null: no walls. */
   readonly tools: Toolbox | null;
   readonly owner: ProcessId;
+  readonly keptFiles: KeptFiles;
 }
 
 /** A project as it was judged. */
@@ -36,7 +38,8 @@ export async function planJail(
   profile: JailProfile,
   told: Pick<JailPlan, 'starting' | 'removed'>,
 ): Promise<JailPlan> {
-  const { runDir, tools, users, owner, log, claudeBinary } = planner;
+  const { runDir, tools, users, owner, log, claudeBinary, keptFiles } = planner;
+  const { keptName } = profile;
   const project = profile.projectPath === null ? null : await judge(planner, profile.projectPath);
   const ownUser = users !== null && (project === null || project.owner.uid === 0);
   const user = users === null ? null : project === null || ownUser ? users.take() : project.owner;
@@ -47,6 +50,7 @@ export async function planJail(
     if (project) await mustBeUsable(project.path, user, { access: profile.access, parents: tools === null });
     const place = await makePlace(runDir, id, user);
     record(place.directory, { id, uid: ownUser && user ? user.uid : null, leader: null, owner });
+    if (keptName !== undefined && project === null) await keptFiles.restore(keptName, place.slot, user);
     return {
       id,
       place,
@@ -58,6 +62,9 @@ export async function planJail(
       env: environment(planner, id, place),
       claudeExecutable: tools ? inside.claude : claudeBinary,
       sandbox: tools && profile.bash ? bashSandbox : undefined,
+      keep: async () => {
+        if (keptName !== undefined && project === null) await keptFiles.keep(keptName, place.slot);
+      },
       owner,
       log,
       starting: told.starting,

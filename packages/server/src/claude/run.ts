@@ -13,9 +13,10 @@ import type {
 import type { Places } from './admission.ts';
 import { crashOf, outcomeOf } from './failures.ts';
 import { createHooks } from './hooks.ts';
-import type { Jail, Jails } from './jail.ts';
+import type { Jail, JailProfile, Jails } from './jail.ts';
+import { keptName } from './kept-files.ts';
 import { startProcess, type ClaudeProcess } from './process.ts';
-import { createTranscriptMirror, type TranscriptMirror } from './transcripts.ts';
+import { createTranscriptMirror, pastOf, type TranscriptMirror } from './transcripts.ts';
 import { Turn } from './turn.ts';
 import { within } from './within.ts';
 
@@ -75,7 +76,7 @@ export async function runCold(parts: RunParts, order: RunOrder, host: RunHost, s
     if (held.process !== null) said = await converse(held.process, held, order, turn);
     if (held.process !== null && said.result !== null) await look(held.process, host, turn);
   } finally {
-    if (held !== null) await release(held, said.result !== null, parts.log);
+    if (held !== null) await release(held, said.result !== null, turn, parts.log);
     await settle(turn, brokerTurn);
     pass.revoke();
     signal.removeEventListener('abort', abort);
@@ -111,35 +112,48 @@ async function acquire(
   signal: AbortSignal,
 ): Promise<Held> {
   const { profile, ref, sdkSession: session } = order;
-  const { projectPath, access, tools } = profile;
-  const jail = await jails.open({ projectPath, access, bash: tools.includes('Bash') });
-  const mirror = createTranscriptMirror(transcripts, ref.tenant);
+  const past = order.resume ? await pastOf(transcripts, ref.tenant, session) : null;
+  const jail = await jails.open(jailProfileOf(order));
+  const write = jail.writeConfig.bind(jail);
+  const mirror = createTranscriptMirror(transcripts, ref.tenant, past && { entries: past, write });
   const held: Held = { jail, mirror, process: null, listening: null };
   const view = () => {
     if (held.process === null) throw new Error('there is no process');
     return held.process.view;
   };
   try {
+    if (order.files.length > 0) {
+      await jail.writeFiles(order.files);
+      // They come once: a server that is killed in this turn must not lose them.
+      await jail.keepFiles();
+    }
     const leave = await starts.enter(ref.tenant, signal);
     if (leave === null) return held;
     try {
       const hooks = createHooks(turn.duties(view, brokerTurn));
-      held.process = startProcess({ profile, session, jail, token, sessionStore: mirror.sessionStore, hooks }, log);
+      const { sessionStore } = mirror;
+      const resume = past !== null;
+      held.process = startProcess({ profile, session, resume, jail, token, sessionStore, hooks }, log);
       await Promise.race([held.process.started, turn.stopping]);
     } finally {
       leave();
     }
     return held;
   } catch (error) {
-    await release(held, false, log);
+    await release(held, false, turn, log);
     throw error;
   }
 }
 
+function jailProfileOf({ profile, ref, keepFiles }: RunOrder): JailProfile {
+  const { projectPath, access, tools } = profile;
+  const kept = keepFiles ? { keptName: keptName(ref.tenant, ref.conversation) } : {};
+  return { projectPath, access, bash: tools.includes('Bash'), ...kept };
+}
+
 /** Sends the order's message and listens until the result, the process's death, or a reason to stop. */
 async function converse(process: ClaudeProcess, held: Held, order: RunOrder, turn: Turn): Promise<Said> {
-  const { files, instructions, prompt, messageUuid } = order;
-  if (turn.stop === null && files.length > 0) await held.jail.writeFiles(files);
+  const { instructions, prompt, messageUuid } = order;
   const texts = [prompt];
   if (turn.stop === null && instructions) texts.push(...(await instructionsOf(process, messageUuid)));
   if (turn.stop !== null) return silence;
@@ -201,10 +215,11 @@ async function look(process: ClaudeProcess, host: RunHost, turn: Turn): Promise<
   }
 }
 
-/** Ends the process and removes all that was made for it. Never rejects. */
-async function release({ jail, mirror, process, listening }: Held, idle: boolean, log: Log): Promise<void> {
+/** Ends the process, keeps what is to be kept and removes all that was made for it. Never rejects. */
+async function release({ jail, mirror, process, listening }: Held, idle: boolean, turn: Turn, log: Log): Promise<void> {
   await process?.end(idle);
   mirror.close();
+  if (process !== null) await jail.keepFiles().catch((error: unknown) => turn.fail(error));
   try {
     await within(removeMs, jail.remove());
   } catch (error) {

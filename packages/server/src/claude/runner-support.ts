@@ -36,6 +36,9 @@ export interface TestRunner {
   readonly warnings: string[];
   /** An empty directory for `projectPath`. */
   readonly project: string;
+  /** Where the files of conversations are kept. */
+  readonly keptDir: string;
+  readonly runDir: string;
 }
 
 export interface TestRunnerOptions {
@@ -47,6 +50,8 @@ export interface TestRunnerOptions {
   readonly model?: string;
   /** Instead of Claude Code. */
   readonly claudeBinary?: string;
+  /** The server before this one: its transcripts, kept files, project and model are this one's too. */
+  readonly after?: TestRunner;
 }
 
 /** Starts a runner; it is closed when the test ends, and nothing may be left of it. */
@@ -58,11 +63,15 @@ export async function startRunner(
   // A short path: that of a socket is bounded.
   const base = await realpath(await mkdtemp(join(tmpdir(), 'spr-')));
   const { path: runDir, brokerSocket } = await prepareRunDirectory(join(base, 'run'));
-  const project = await mkdtemp(join(base, 'project-'));
   // Claude Code may run as another user.
   await chmod(base, 0o755);
-  await chmod(project, 0o777);
-  const simulator = await startSimulator(options.model === undefined ? { script } : { script, model: options.model });
+  const { after } = options;
+  const project = after?.project ?? (await openDirectory(base));
+  const keptDir = after?.keptDir ?? join(base, 'data/workspaces');
+  const simulator =
+    after?.simulator ??
+    (await startSimulator(options.model === undefined ? { script } : { script, model: options.model }));
+  simulator.play(script);
   const warnings: string[] = [];
   const warn = (data: object, message: string) => void warnings.push(`${message} ${describe(data)}`);
   const log = { info() {}, warn, error: warn };
@@ -81,12 +90,13 @@ export async function startRunner(
     setting: options.setting ?? 'none',
     runDir,
     hidden: [],
+    keptDir,
     brokerSocket,
     claudeBinary: options.claudeBinary ?? claudeExecutable(),
     clock: systemClock,
     log,
   });
-  const transcripts = { kept: new Map<string, TranscriptEntry[]>(), failures: 0 };
+  const transcripts = after?.transcripts ?? { kept: new Map<string, TranscriptEntry[]>(), failures: 0 };
   const { maxProcesses = 4, maxWaiting = 20 } = options;
   const store = storeOver(transcripts);
   const runner = createRunner({ broker, jails, transcripts: store, clock: systemClock, log, maxProcesses, maxWaiting });
@@ -97,7 +107,13 @@ export async function startRunner(
     await simulator.close();
     await rm(base, { recursive: true, force: true });
   });
-  return { runner, jails, simulator, transcripts, calls, warnings, project };
+  return { runner, jails, simulator, transcripts, calls, warnings, project, keptDir, runDir };
+}
+
+async function openDirectory(base: string): Promise<string> {
+  const project = await mkdtemp(join(base, 'project-'));
+  await chmod(project, 0o777);
+  return project;
 }
 
 function describe(data: object): string {
@@ -114,7 +130,8 @@ function storeOver(state: TestRunner['transcripts']): TranscriptStore {
       const key = `${tenant}/${session}`;
       state.kept.set(key, [...(state.kept.get(key) ?? []), ...entries]);
     },
-    load: async () => null,
+    load: async ({ tenant, session }) => state.kept.get(`${tenant}/${session}`) ?? null,
+    has: async (tenant, session) => state.kept.has(`${tenant}/${session}`),
     subpaths: async () => [],
     delete: async () => {},
   };
@@ -126,6 +143,8 @@ export function order(changes: Partial<Omit<RunOrder, 'profile'>> & { profile?: 
     ref: { tenant: 'acme', conversation: `conv-${id}`, turn: `turn-${id}`, epoch: 1 },
     key: 'key',
     sdkSession: newUuid(),
+    resume: false,
+    keepFiles: false,
     prompt: 'Hello',
     messageUuid: newUuid(),
     files: [],
@@ -181,9 +200,9 @@ export class TestHost implements RunHost {
 }
 
 /** Waits until the condition holds, or fails after 20 s. */
-export async function until(condition: () => boolean): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   const deadline = performance.now() + 20_000;
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() > deadline) throw new Error('it did not come to this within 20 s');
     await new Promise((resolve) => setTimeout(resolve, 10));
   }

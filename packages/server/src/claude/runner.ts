@@ -5,6 +5,7 @@ import { SallyportError } from '../engine/errors.ts';
 import type { Broker, Log, RunEnd, RunHost, RunOrder, Runner, TranscriptStore } from '../engine/ports.ts';
 import { createPlaces } from './admission.ts';
 import type { Jails } from './jail.ts';
+import { keptName } from './kept-files.ts';
 import { runCold, type RunParts } from './run.ts';
 
 export interface RunnerOptions {
@@ -68,6 +69,7 @@ export function createRunner(options: RunnerOptions): Runner {
         running.delete(run);
       }
     },
+    forget: (tenant, conversation) => jails.forget(keptName(tenant, conversation)),
     health: () => ({ ok: trouble === null, detail: trouble }),
     async close() {
       closing.abort();

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { chmod, chown, lstat, mkdir, opendir, readdir, rm, rmdir, unlink, writeFile } from 'node:fs/promises';
 import { readFileSync } from 'node:fs';
 import { isAbsolute, join, relative, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { SallyportError } from '../engine/errors.ts';
 
 /** The user a process runs as. */
@@ -207,11 +208,15 @@ export async function deleteTree(path: string): Promise<void> {
       return;
     } catch (error) {
       if (attempt === 3) throw error;
-      await openUp(path);
+      // A tree can be deeper than a path can be long. This program goes down step by step.
+      if (isTooDeep(error)) await promisify(execFile)('/bin/rm', ['-rf', '--', path], { env: {} }).catch(() => {});
+      else await openUp(path);
       await delay(20);
     }
   }
 }
+
+const isTooDeep = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENAMETOOLONG';
 
 async function openUp(path: string): Promise<void> {
   const found = await lstat(path).catch(() => null);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { TranscriptEntry, TranscriptKey, TranscriptStore } from '../engine/ports.ts';
-import { createTranscriptMirror } from './transcripts.ts';
+import { createTranscriptMirror, pastOf } from './transcripts.ts';
 
 /** A store that fails as often as it is told to. */
 function memory() {
@@ -15,7 +15,8 @@ function memory() {
       kept.set(keyOf(key), [...(kept.get(keyOf(key)) ?? []), ...entries]);
     },
     load: async (key) => kept.get(keyOf(key)) ?? null,
-    subpaths: async () => ['subagents/agent-1'],
+    has: async () => assert.fail('not asked'),
+    subpaths: async () => assert.fail('not asked'),
     delete: async () => {},
   };
   return { state, store };
@@ -27,21 +28,34 @@ const uuids = (entries: readonly TranscriptEntry[] | undefined) => (entries ?? [
 
 test('entries are kept by tenant and session, whatever the project key', async () => {
   const { state, store } = memory();
-  const { sessionStore, holds } = createTranscriptMirror(store, 'acme');
+  const { sessionStore, holds } = createTranscriptMirror(store, 'acme', null);
   await sessionStore.append(key, [entry('1')]);
   await sessionStore.append({ ...key, projectKey: 'other' }, [entry('2'), { type: 'title' }]);
   await sessionStore.append({ ...key, subpath: 'subagents/agent-1' }, [entry('3')]);
   assert.deepEqual([...state.kept.keys()], ['acme|s1|', 'acme|s1|subagents/agent-1']);
   assert.deepEqual(uuids(state.kept.get('acme|s1|')), ['1', '2', undefined]);
-  assert.deepEqual(uuids((await sessionStore.load(key)) ?? undefined), ['1', '2', undefined]);
-  assert.equal(await createTranscriptMirror(store, 'other').sessionStore.load(key), null);
-  assert.deepEqual(await sessionStore.listSubkeys?.(key), ['subagents/agent-1']);
   assert.deepEqual([holds('2'), holds('4')], [true, false]);
+});
+
+test('the past is written where Claude Code looks for it, and the SDK is told of none', async () => {
+  const { state, store } = memory();
+  assert.equal(await pastOf(store, 'acme', 's1'), null);
+  state.kept.set('acme|s1|', [{ type: 'queue-operation' }]);
+  assert.equal(await pastOf(store, 'acme', 's1'), null, 'a transcript without a message');
+  const entries = [{ type: 'queue-operation' }, entry('1')];
+  state.kept.set('acme|s1|', entries);
+  assert.equal(await pastOf(store, 'other', 's1'), null);
+  assert.deepEqual(await pastOf(store, 'acme', 's1'), entries);
+  const written: unknown[] = [];
+  const past = { entries, write: async (file: unknown) => void written.push(file) };
+  assert.equal(await createTranscriptMirror(store, 'acme', past).sessionStore.load(key), null);
+  const content = '{"type":"queue-operation"}\n{"type":"user","uuid":"1"}\n';
+  assert.deepEqual(written, [{ path: 'projects/-some-folded-path/s1.jsonl', content }]);
 });
 
 test('a repeated append fills the gap a failure left', async () => {
   const { state, store } = memory();
-  const mirror = createTranscriptMirror(store, 'acme');
+  const mirror = createTranscriptMirror(store, 'acme', null);
   const batch = [entry('1')];
   state.failures = 2;
   await assert.rejects(mirror.sessionStore.append(key, batch), /away/);
@@ -55,7 +69,7 @@ test('a repeated append fills the gap a failure left', async () => {
 
 test('nothing is stored after an append that was given up', async () => {
   const { state, store } = memory();
-  const mirror = createTranscriptMirror(store, 'acme');
+  const mirror = createTranscriptMirror(store, 'acme', null);
   await mirror.sessionStore.append(key, [entry('1')]);
   state.failures = 1;
   await assert.rejects(mirror.sessionStore.append(key, [entry('2')]));
@@ -67,7 +81,7 @@ test('nothing is stored after an append that was given up', async () => {
 
 test('nothing is stored after an append that hangs', async () => {
   const { state, store } = memory();
-  const mirror = createTranscriptMirror(store, 'acme');
+  const mirror = createTranscriptMirror(store, 'acme', null);
   const { promise, resolve } = Promise.withResolvers<void>();
   state.hold = promise;
   const hanging = mirror.sessionStore.append(key, [entry('1')]);
@@ -79,7 +93,7 @@ test('nothing is stored after an append that hangs', async () => {
 
 test('a closed mirror takes nothing', async () => {
   const { state, store } = memory();
-  const mirror = createTranscriptMirror(store, 'acme');
+  const mirror = createTranscriptMirror(store, 'acme', null);
   mirror.close();
   await mirror.sessionStore.append(key, [entry('1')]);
   assert.deepEqual([state.kept.size, mirror.holds('1')], [0, false]);

@@ -1,4 +1,5 @@
 import type { SessionStore, SessionStoreEntry } from '@anthropic-ai/claude-agent-sdk';
+import type { FileInput } from '@sallyport/protocol';
 import type { TranscriptEntry, TranscriptKey, TranscriptStore } from '../engine/ports.ts';
 
 /** The SDK's session store over ours, for one process. What is stored is always a whole beginning of the transcript. */
@@ -12,12 +13,36 @@ export interface TranscriptMirror {
   close(): void;
 }
 
+/** What a process goes on from. */
+export interface Past {
+  readonly entries: readonly TranscriptEntry[];
+  /** Writes a file into the config directory of the process. */
+  readonly write: (file: FileInput) => Promise<void>;
+}
+
+/**
+ * The entries of a session, null when Claude Code would not go on from them: it finds no conversation in a transcript
+ * without a message, such as that of a process which ended before its first.
+ */
+export async function pastOf(
+  store: TranscriptStore,
+  tenant: string,
+  session: string,
+): Promise<TranscriptEntry[] | null> {
+  const entries = await store.load({ tenant, session, subpath: '' });
+  return entries?.some(({ type }) => type === 'user' || type === 'assistant') === true ? entries : null;
+}
+
 /**
  * Keys entries by tenant and session: the SDK's project key is a folded path, in which two projects can be the same.
  * The SDK repeats a failing append with the same array and then goes on with the next one. That would leave a hole, so
  * after a given-up append every other one is refused.
+ *
+ * To resume, the SDK would write what the store loads into a directory of its own among the system's temporary files,
+ * which stays there when this server is killed. So we write it where Claude Code looks for it, into its own config
+ * directory, and say that there is nothing to load. No tool of ours makes sub-transcripts, so there are none to write.
  */
-export function createTranscriptMirror(store: TranscriptStore, tenant: string): TranscriptMirror {
+export function createTranscriptMirror(store: TranscriptStore, tenant: string, past: Past | null): TranscriptMirror {
   const stored = new Set<string>();
   let unsettled: readonly SessionStoreEntry[] | null = null;
   let broken = false;
@@ -49,11 +74,11 @@ export function createTranscriptMirror(store: TranscriptStore, tenant: string): 
   return {
     sessionStore: {
       append: (key, entries) => append(keyOf(key), entries),
-      load: async (key) => {
-        const entries = await store.load(keyOf(key));
-        return entries as (TranscriptEntry & SessionStoreEntry)[] | null;
+      async load({ projectKey, sessionId }) {
+        const content = past?.entries.map((entry) => `${JSON.stringify(entry)}\n`).join('');
+        if (content !== undefined) await past?.write({ path: `projects/${projectKey}/${sessionId}.jsonl`, content });
+        return null;
       },
-      listSubkeys: ({ sessionId }) => store.subpaths(tenant, sessionId),
     },
     holds: (uuid) => stored.has(uuid),
     get failure() {

@@ -9,8 +9,11 @@ import { parseJson } from './body.ts';
 import { addDocumentation } from './documentation.ts';
 import { answerClientError, answerError, type LastExchange } from './errors.ts';
 import { claudeHandlers, type ClaudeHealth } from './handlers/claude.ts';
+import { conversationHandlers } from './handlers/conversations.ts';
+import { eventsHandler } from './handlers/events.ts';
 import { serviceHandlers } from './handlers/service.ts';
 import { streamHandler } from './handlers/stream.ts';
+import { turnHandlers } from './handlers/turns.ts';
 import { allowedOrigins, requestIdOf } from './headers.ts';
 import { createHostCheck } from './hosts.ts';
 import { addOperations, RouteBook, type Handlers } from './routes.ts';
@@ -27,6 +30,8 @@ export interface ConnectionLimits {
   /** How often the limits are checked. */
   readonly checkMs: number;
 }
+
+const maxHeaderBytes = 16_384;
 
 const defaultLimits: ConnectionLimits = { headersMs: 10_000, requestMs: 30_000, keepAliveMs: 72_000, checkMs: 1_000 };
 
@@ -61,7 +66,10 @@ export interface AppOptions {
 /** What an app knows of itself. */
 export interface AppState {
   readonly routes: RouteBook;
+  /** Answers that wait for a run. */
   readonly runs: OpenRuns;
+  /** Answers that follow a conversation. */
+  readonly readers: OpenRuns;
   /** True once `closeApp` was called. */
   closing: boolean;
 }
@@ -81,13 +89,14 @@ function createServer(options: AppOptions, gate: () => Gate, last: LastExchange)
     requestIdHeader: false,
     trustProxy: options.trustedProxies.length > 0 ? [...options.trustedProxies] : false,
     bodyLimit: options.maxBodyBytes,
+    routerOptions: { maxParamLength: maxHeaderBytes }, // the schema of a parameter bounds it, with an answer of its own
     requestTimeout: limits.requestMs,
     keepAliveTimeout: limits.keepAliveMs,
     return503OnClosing: false,
     http: {
       headersTimeout: limits.headersMs,
       connectionsCheckingInterval: limits.checkMs,
-      maxHeaderSize: 16_384,
+      maxHeaderSize: maxHeaderBytes,
       insecureHTTPParser: false,
       requireHostHeader: false, // the host check answers, with the headers of every answer
     },
@@ -124,10 +133,11 @@ function cutStalledAnswers(app: FastifyInstance, stallMs: number): void {
 export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   const { engine, clock, version, bounds } = options;
   const heartbeatMs = options.heartbeatMs ?? 15_000;
+  const timing = { clock, heartbeatMs };
   const table = operations(bounds);
   const last: LastExchange = new WeakMap();
   const app = createServer(options, () => gate, last);
-  const state: AppState = { routes: new RouteBook(app), runs: new OpenRuns(), closing: false };
+  const state: AppState = { routes: new RouteBook(app), runs: new OpenRuns(), readers: new OpenRuns(), closing: false };
   const isClosing = () => state.closing;
   const gate: Gate = {
     keys: options.keys,
@@ -141,7 +151,10 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   const handlers: Handlers = {
     ...serviceHandlers(options, isClosing),
     ...claudeHandlers(engine, state.runs, options.claudeHealth),
-    stream: streamHandler(engine, state.runs, clock, heartbeatMs),
+    stream: streamHandler(engine, state.runs, timing),
+    ...conversationHandlers(engine),
+    ...turnHandlers(engine, state.runs, timing),
+    conversationEvents: eventsHandler(engine, state.readers, heartbeatMs),
   };
   app.decorate('appState', state);
   app.setErrorHandler(answerError);

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { closeApp } from './close.ts';
-import { bearer, eventually, listen, postQuery, testApp, waitingPlay } from './testing.ts';
+import { waitingPlay } from './engine-support.ts';
+import { bearer, eventually, listen, postQuery, testApp } from './testing.ts';
 
 const limit = { timeout: 20_000 };
 

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { errorCatalogue, errorCodes } from '@sallyport/protocol';
 import { SallyportError } from '../engine/errors.ts';
-import { bearer, failingPlay, testApp } from './testing.ts';
+import { failingPlay } from './engine-support.ts';
+import { bearer, testApp } from './testing.ts';
 
 const query = { method: 'POST', url: '/api/claude/query', headers: bearer('user'), payload: { prompt: 'x' } } as const;
 
@@ -78,7 +79,7 @@ test('each request is one line of the log, with its key and code and without its
     complete: true,
     client: '127.0.0.1',
     tenant: 'default',
-    key: 'user',
+    by: 'user',
   });
   assert.doesNotMatch(JSON.stringify(log), /canary|secret-of/);
   await app.close();

@@ -60,6 +60,39 @@ test('no body makes the service fail', { timeout: 60_000 }, async () => {
   await app.close();
 });
 
+const wild = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 120 }).map((text) => encodeURIComponent(text.toWellFormed())),
+  fc.string({ maxLength: 120 }).map((text) => text.replaceAll(/[^!-~]|#/g, '')),
+);
+const addresses = fc
+  .tuple(
+    fc.constantFrom('GET', 'POST', 'DELETE', 'HEAD'),
+    wild,
+    fc.constantFrom('', '/info', '/messages', '/events', '/interrupt', '/continue'),
+    fc.array(
+      fc.tuple(fc.constantFrom('limit', 'cursor', 'status', 'kind', 'after', 'follow', 'session_id', 'x'), wild),
+    ),
+  )
+  .map(([method, id, rest, query]) => ({
+    method: method as 'GET',
+    url: `/api/claude/conversation/${id}${rest}?${query.map(([name, value]) => `${name}=${value}`).join('&')}`,
+  }));
+
+test('no id and no query of a conversation makes the service fail', { timeout: 60_000 }, async () => {
+  const { app, engine } = await testApp();
+  await fc.assert(
+    fc.asyncProperty(addresses, async (request) => {
+      const before = engine.asked.length;
+      const { statusCode } = await app.inject({ ...request, headers: bearer('user') });
+      assert.ok(statusCode < 500, `${statusCode}`);
+      if (statusCode !== 200) assert.equal(engine.asked.length, before);
+    }),
+    runs,
+  );
+  assert.equal(engine.open, 0);
+  await app.close();
+});
+
 const headerNames = fc.constantFrom(
   'authorization',
   'host',
@@ -90,6 +123,8 @@ const targets = fc.oneof(
     '/docs/static/index.html',
     '/api/claude/query',
     '/api/claude/models',
+    '/api/claude/conversation',
+    '/api/claude/conversation/%zz/events',
     '/openapi.json',
   ),
   fc.webUrl(),
@@ -140,7 +175,7 @@ test('no request line and no header makes the service fail or serves a stranger'
     }),
     runs,
   );
-  assert.equal(engine.calls.length + engine.modelCalls, 0);
+  assert.equal(engine.calls.length + engine.asked.length + engine.modelCalls, 0);
   assert.equal((await fetch(`http://127.0.0.1:${port}/health`)).status, 200);
   await app.close();
 });

@@ -2,7 +2,7 @@ import type { Operation, OperationId, operations } from '@sallyport/protocol';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import type { z } from 'zod';
 import type { Principal } from '../engine/principal.ts';
-import { parseBody } from './validation.ts';
+import { parsePart } from './validation.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -15,24 +15,29 @@ declare module 'fastify' {
 
 export type Table = ReturnType<typeof operations>;
 
-type BodyOf<T> = T extends { readonly body: infer B extends z.ZodType } ? z.output<B> : undefined;
+/** What one part of a request is parsed to; undefined where the operation takes none. */
+type Parsed<T, K extends 'body' | 'params' | 'query'> =
+  T extends Readonly<Record<K, infer S extends z.ZodType>> ? z.output<S> : undefined;
 type PrincipalOf<T> = T extends { readonly right: 'public' } ? null : Principal;
 
-/** What a handler is given: the parsed body and who asks. */
-export interface Call<B, P> {
+/** What a handler is given: the parsed request and who asks. */
+export interface Call<T> {
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
-  readonly body: B;
-  readonly principal: P;
+  /** Parameters of the path. */
+  readonly params: Parsed<T, 'params'>;
+  readonly query: Parsed<T, 'query'>;
+  readonly body: Parsed<T, 'body'>;
+  readonly principal: PrincipalOf<T>;
 }
 
 /** One handler for each operation of the table. What it returns is the answer's body. */
 export type Handlers = {
-  readonly [K in OperationId]: (call: Call<BodyOf<Table[K]>, PrincipalOf<Table[K]>>) => unknown;
+  readonly [K in OperationId]: (call: Call<Table[K]>) => unknown;
 };
 
 /** Any of the handlers; the table's types tie each to its operation. */
-type AnyHandler = (call: Call<never, never>) => unknown;
+type AnyHandler = (call: never) => unknown;
 
 function addRoute(app: FastifyInstance, operation: Operation, handler: AnyHandler): void {
   app.route({
@@ -40,9 +45,11 @@ function addRoute(app: FastifyInstance, operation: Operation, handler: AnyHandle
     url: operation.path.replaceAll(/\{(\w+)\}/g, ':$1'),
     config: { operation },
     handler: async (request, reply) => {
-      const body = operation.body ? parseBody(operation.body, request.body) : undefined;
+      const params = operation.params && parsePart(operation.params, request.params, 'path');
+      const query = operation.query && parsePart(operation.query, request.query, 'query');
+      const body = operation.body && parsePart(operation.body, request.body, 'body');
       const { principal } = request;
-      return handler({ request, reply, body, principal } as Call<never, never>);
+      return handler({ request, reply, params, query, body, principal } as never);
     },
   });
 }

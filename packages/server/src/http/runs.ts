@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify';
 
-/** A request that runs something, as long as its answer is open. */
+/** A request that runs or follows something, as long as its answer is open. */
 export interface OpenRun {
   /** Aborted when the client has left. */
   readonly left: AbortSignal;
@@ -10,7 +10,7 @@ export interface OpenRun {
   stop(): void;
 }
 
-/** The runs whose answers are open. */
+/** Runs, or readers, whose answers are open. */
 export class OpenRuns {
   readonly #open = new Set<AbortController>();
 

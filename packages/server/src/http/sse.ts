@@ -1,3 +1,14 @@
+import { Readable } from 'node:stream';
+import { formatCursor, type StreamItem } from '@sallyport/protocol';
+import type { FastifyReply } from 'fastify';
+
+/** Headers of an answer of server-sent events. */
+export const streamHeaders = {
+  'content-type': 'text/event-stream',
+  'cache-control': 'no-cache',
+  'x-accel-buffering': 'no',
+} as const;
+
 /** The line that ends a finished stream. */
 export const doneFrame = 'data: [DONE]\n\n';
 
@@ -7,6 +18,23 @@ export const heartbeatFrame = ': keep-alive\n\n';
 /** One event: JSON holds no line breaks, so it is one `data` line. Null for an event that nothing can continue after. */
 export function eventFrame(id: string | null, data: unknown): string {
   return `${id === null ? '' : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`;
+}
+
+/** The frame of an event of a conversation, under the cursor that continues after it. */
+export const itemFrame = ({ cursor, event }: StreamItem): string => eventFrame(formatCursor(cursor), event);
+
+/** True when the client asks for server-sent events, whatever else it takes. */
+export function asksForEvents(accept: string | undefined): boolean {
+  return (accept ?? '').split(',').some((range) => {
+    const [type = '', ...parameters] = range.toLowerCase().split(';');
+    return type.trim() === 'text/event-stream' && !parameters.some((text) => /^\s*q\s*=\s*0(?:\.0*)?\s*$/.test(text));
+  });
+}
+
+/** Answers with a stream of frames, which are made as fast as the client takes them. */
+export function sendFrames(reply: FastifyReply, frames: AsyncIterable<string>): FastifyReply {
+  reply.headers(streamHeaders);
+  return reply.send(Readable.from(frames, { objectMode: false }));
 }
 
 /** What waiting for the next item came to. */
@@ -47,7 +75,8 @@ export class Puller<T> {
   constructor(items: AsyncIterable<T>, left: AbortSignal) {
     this.#source = items[Symbol.asyncIterator]();
     this.#left = left;
-    left.addEventListener('abort', this.close, { once: true });
+    if (left.aborted) this.close();
+    else left.addEventListener('abort', this.close, { once: true });
   }
 
   /** Waits for the next item, at most `ms` milliseconds; after a silence it can be asked again. Rejects when the source fails. */

@@ -4,11 +4,11 @@ import { defaultBounds, queryRequest, type ValidationIssue } from '@sallyport/pr
 import { z } from 'zod';
 import { SallyportError } from '../engine/errors.ts';
 import { bearer, testApp } from './testing.ts';
-import { parseBody } from './validation.ts';
+import { parsePart } from './validation.ts';
 
 function issuesFor(input: unknown, schema: z.ZodType = queryRequest(defaultBounds)): readonly ValidationIssue[] {
   try {
-    parseBody(schema, input);
+    parsePart(schema, input, 'body');
   } catch (error) {
     assert.ok(error instanceof SallyportError);
     assert.equal(error.code, 'validation_failed');

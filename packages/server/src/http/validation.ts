@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { SallyportError } from '../engine/errors.ts';
 
 type Issue = z.core.$ZodIssue;
+/** The part of a request that is parsed; the first place of every issue. */
+export type Part = 'body' | 'path' | 'query';
 type Kind = Pick<ValidationIssue, 'type' | 'msg'>;
 
 const maxIssues = 50;
@@ -71,11 +73,12 @@ function kindOf(schema: z.ZodType, issue: Issue, value: unknown): Kind {
         ? kind(type, issue.message)
         : kind('value_error', `Value error, ${issue.message}`);
     }
+    case 'invalid_format':
+      return kind('value_error', `Value error, ${issue.message}`);
     case 'invalid_key':
       return kind('value_error', 'Value error, the name is not valid');
     case 'unrecognized_keys':
     case 'invalid_element':
-    case 'invalid_format':
     case 'invalid_union':
     case 'not_multiple_of':
       return kind('value_error', 'Value error, the value is not valid');
@@ -94,8 +97,8 @@ function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
 const place = (key: PropertyKey): string | number =>
   typeof key === 'number' ? key : String(key).slice(0, maxNameChars);
 
-function issuesOf(schema: z.ZodType, issue: Issue, input: unknown): ValidationIssue[] {
-  const loc = ['body', ...issue.path.map(place)];
+function issuesOf(schema: z.ZodType, issue: Issue, input: unknown, part: Part): ValidationIssue[] {
+  const loc = [part, ...issue.path.map(place)];
   if (issue.code !== 'unrecognized_keys') return [{ loc, ...kindOf(schema, issue, valueAt(input, issue.path)) }];
   return issue.keys
     .slice(0, maxIssues)
@@ -103,12 +106,12 @@ function issuesOf(schema: z.ZodType, issue: Issue, input: unknown): ValidationIs
 }
 
 /**
- * Parses a body under its schema. Throws `validation_failed` with one issue for each field that is wrong, at most 50;
- * no value of the body is in them.
+ * Parses a part of a request under its schema. Throws `validation_failed` with one issue for each field that is wrong,
+ * at most 50; no value of the request is in them.
  */
-export function parseBody<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {
+export function parsePart<T extends z.ZodType>(schema: T, input: unknown, part: Part): z.output<T> {
   const parsed = schema.safeParse(input);
   if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.slice(0, maxIssues).flatMap((issue) => issuesOf(schema, issue, input));
+  const issues = parsed.error.issues.slice(0, maxIssues).flatMap((issue) => issuesOf(schema, issue, input, part));
   throw new SallyportError('validation_failed', { issues: issues.slice(0, maxIssues) });
 }

@@ -1,21 +1,8 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { test } from 'node:test';
-import {
-  aborted,
-  bearer,
-  eventually,
-  listen,
-  outcomeOf,
-  postQuery,
-  queryBody,
-  resultItem,
-  secretOf,
-  testApp,
-  textItem,
-  waitingPlay,
-  type Play,
-} from '../testing.ts';
+import { aborted, outcomeOf, resultItem, textItem, waitingPlay, type Play } from '../engine-support.ts';
+import { bearer, eventually, listen, postQuery, queryBody, secretOf, testApp } from '../testing.ts';
 
 const limit = { timeout: 20_000 };
 const rawStream = `POST /api/claude/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${secretOf('user')}\r\nContent-Type: application/json\r\nContent-Length: ${queryBody.length}\r\n\r\n${queryBody}`;

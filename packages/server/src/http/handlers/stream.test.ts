@@ -2,20 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { streamEvent, type StreamEvent } from '@sallyport/protocol';
 import { SallyportError } from '../../engine/errors.ts';
-import {
-  bearer,
-  eventually,
-  failingPlay,
-  listen,
-  outcomeOf,
-  postQuery,
-  resultItem,
-  retryItem,
-  testApp,
-  textItem,
-  waitingPlay,
-  type Play,
-} from '../testing.ts';
+import { failingPlay, outcomeOf, resultItem, retryItem, textItem, waitingPlay, type Play } from '../engine-support.ts';
+import { bearer, eventually, listen, postQuery, testApp } from '../testing.ts';
 
 const payload = { prompt: 'x' };
 const stream = { method: 'POST', url: '/api/claude/stream', headers: bearer('user'), payload } as const;

@@ -1,33 +1,27 @@
-import { Readable } from 'node:stream';
-import {
-  errorCatalogue,
-  formatCursor,
-  startOfLog,
-  StreamProjector,
-  type StreamEvent,
-  type StreamItem,
-} from '@sallyport/protocol';
-import type { FastifyBaseLogger } from 'fastify';
+import { errorCatalogue, startOfLog, StreamProjector, type StreamEvent, type StreamItem } from '@sallyport/protocol';
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import type { Clock } from '../../engine/clock.ts';
 import type { Engine, RunningTurn, TurnOutcome } from '../../engine/engine.ts';
 import { SallyportError } from '../../engine/errors.ts';
 import type { Handlers } from '../routes.ts';
-import type { OpenRun, OpenRuns } from '../runs.ts';
-import { doneFrame, eventFrame, heartbeatFrame, Puller } from '../sse.ts';
+import type { OpenRuns } from '../runs.ts';
+import { doneFrame, eventFrame, heartbeatFrame, itemFrame, Puller, sendFrames } from '../sse.ts';
 
-const frameOf = ({ cursor, event }: StreamItem): string => eventFrame(formatCursor(cursor), event);
+/** What streams measure time by. */
+export interface Timing {
+  readonly clock: Clock;
+  /** Milliseconds of silence after which a stream gets a comment. */
+  readonly heartbeatMs: number;
+}
+
 const saysNothingYet = ({ event }: StreamItem): boolean => event.type === 'status' || event.type === 'retry';
 
 /**
  * Holds the first events back until one of them decides that there is an answer, or a heartbeat is due, so that a run
  * that could not happen is answered with its own status. Null: the client has left. Throws what the run failed with.
  */
-async function pullHead(
-  puller: Puller<StreamItem>,
-  turn: RunningTurn,
-  clock: Clock,
-  heartbeatMs: number,
-): Promise<StreamItem[] | null> {
+async function pullHead(puller: Puller<StreamItem>, turn: RunningTurn, timing: Timing): Promise<StreamItem[] | null> {
+  const { clock, heartbeatMs } = timing;
   const due = clock.monotonic() + heartbeatMs;
   const held: StreamItem[] = [];
   for (;;) {
@@ -45,19 +39,25 @@ async function pullHead(
   }
 }
 
-/** The last event of a stream that broke off on our side. */
-function brokenEvent(outcome: TurnOutcome): StreamEvent | undefined {
+/** The last event of a run's stream that broke off on our side. */
+function brokenResult(outcome: TurnOutcome): StreamEvent | undefined {
   const error = errorCatalogue.internal.detail;
   const result = { ...outcome.result, success: false, stop_reason: 'error' as const, error };
   const last = { seq: 1, turn: '', at: 0, body: { type: 'result' as const, result, code: 'internal' } };
   return new StreamProjector(startOfLog).log(last)?.event;
 }
 
+/** The last event of a stream that broke off while what it followed goes on. */
+export function brokenStatus(error: SallyportError): StreamEvent {
+  const common = { content: '', role: 'system' as const, tools_used: [] };
+  return { ...common, type: 'status', status: 'stream_failed', is_complete: true, error: error.detail };
+}
+
 interface Stream {
   readonly puller: Puller<StreamItem>;
   readonly held: readonly StreamItem[];
   readonly turn: RunningTurn;
-  readonly run: OpenRun;
+  readonly stop: (() => void) | null;
   readonly heartbeatMs: number;
   readonly log: FastifyBaseLogger;
 }
@@ -65,7 +65,7 @@ interface Stream {
 /** Frames of the events from the held ones on. Ends without its last line when the client has left. */
 async function* framesAfter(stream: Stream): AsyncGenerator<string> {
   const { puller, held, heartbeatMs } = stream;
-  for (const item of held) yield frameOf(item);
+  for (const item of held) yield itemFrame(item);
   let complete = held.some(({ event }) => event.is_complete);
   if (held.length === 0) yield heartbeatFrame;
   while (!complete) {
@@ -76,44 +76,67 @@ async function* framesAfter(stream: Stream): AsyncGenerator<string> {
       yield heartbeatFrame;
       continue;
     }
-    yield frameOf(pulled.value);
+    yield itemFrame(pulled.value);
     complete = pulled.value.event.is_complete;
   }
   yield doneFrame;
 }
 
-/** The frames of a stream. When its source fails the run is stopped and the last event says so. */
+/** The frames of a stream. When its source fails a run of this client is stopped and the last event says so. */
 async function* framesOf(stream: Stream): AsyncGenerator<string> {
   try {
     yield* framesAfter(stream);
   } catch (error) {
     stream.log.error({ err: error }, 'a stream broke off');
-    stream.run.stop();
-    yield eventFrame(null, brokenEvent(await stream.turn.ended));
+    if (!stream.stop) {
+      yield eventFrame(null, brokenStatus(SallyportError.from(error)));
+      return;
+    }
+    stream.stop();
+    yield eventFrame(null, brokenResult(await stream.turn.ended));
     yield doneFrame;
   } finally {
     stream.puller.close();
   }
 }
 
-/** Runs a query and streams its events. */
-export function streamHandler(engine: Engine, runs: OpenRuns, clock: Clock, heartbeatMs: number): Handlers['stream'] {
+/** A turn that is to be streamed. */
+export interface StreamedTurn {
+  readonly turn: RunningTurn;
+  /** Aborted when the client has left. */
+  readonly left: AbortSignal;
+  /** Stops the turn when its stream fails. Null: the turn goes on, and its events can be read elsewhere. */
+  readonly stop: (() => void) | null;
+}
+
+/**
+ * Answers with the events of a turn. What the turn fails with before there is anything to say is thrown; what fails
+ * later is the last event.
+ */
+export async function streamTurn(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { turn, left, stop }: StreamedTurn,
+  timing: Timing,
+): Promise<FastifyReply> {
+  const puller = new Puller(turn.events(), left);
+  try {
+    const held = await pullHead(puller, turn, timing);
+    if (!held) return reply.hijack();
+    const { heartbeatMs } = timing;
+    return sendFrames(reply, framesOf({ puller, held, turn, stop, heartbeatMs, log: request.log }));
+  } catch (error) {
+    puller.close();
+    stop?.();
+    throw error;
+  }
+}
+
+/** Runs a query and streams its events. The run stops when the client leaves. */
+export function streamHandler(engine: Engine, runs: OpenRuns, timing: Timing): Handlers['stream'] {
   return async ({ request, reply, principal, body }) => {
     const run = runs.open(reply);
     const turn = await engine.startQuery(principal, body, { requestId: request.id, signal: run.stopped });
-    const puller = new Puller(turn.events(), run.left);
-    try {
-      const held = await pullHead(puller, turn, clock, heartbeatMs);
-      if (!held) return reply.hijack();
-      const stream: Stream = { puller, held, turn, run, heartbeatMs, log: request.log };
-      reply.header('content-type', 'text/event-stream');
-      reply.header('cache-control', 'no-cache');
-      reply.header('x-accel-buffering', 'no');
-      return reply.send(Readable.from(framesOf(stream), { objectMode: false }));
-    } catch (error) {
-      puller.close();
-      run.stop();
-      throw error;
-    }
+    return streamTurn(request, reply, { turn, left: run.left, stop: () => run.stop() }, timing);
   };
 }

@@ -1,0 +1,162 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import {
+  chmod,
+  link,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { freshDirectory, isRoot, projectUser } from './jail-support.ts';
+import { createKeptFiles, keptName } from './kept-files.ts';
+import { deleteTree } from './slots.ts';
+
+const name = keptName('acme', 'conv-1');
+
+async function places(t: TestContext) {
+  const base = await freshDirectory(t);
+  const [slot, next, keptDir] = [join(base, 'slot'), join(base, 'next'), join(base, 'data/workspaces')];
+  await mkdir(slot);
+  await mkdir(next);
+  return { base, slot, next, keptDir };
+}
+
+test('a name tells tenants and conversations apart', () => {
+  const names = [keptName('a', 'b'), keptName('ab', ''), keptName('', 'ab'), keptName('b', 'a')];
+  assert.equal(new Set(names).size, 4);
+  assert.match(names[0]!, /^[0-9a-f]{64}$/);
+});
+
+test('files, directories and links come back as they were, and belong to the next user', async (t) => {
+  const { slot, next, keptDir, base } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  await mkdir(join(slot, 'src/empty'), { recursive: true });
+  await writeFile(join(slot, 'src/run.sh'), 'run', { mode: 0o755 });
+  await writeFile(join(slot, 'closed'), 'closed');
+  await chmod(join(slot, 'closed'), 0o4500);
+  await utimes(join(slot, 'src/run.sh'), 1000, 2000);
+  await symlink('src/run.sh', join(slot, 'link'));
+  await writeFile(Buffer.from(`${slot}/caf\xe9`, 'latin1'), 'no text in UTF-8');
+  await kept.keep(name, slot);
+  await kept.restore(name, next, isRoot ? projectUser : null);
+  assert.deepEqual(
+    await readdir(next, { recursive: true, encoding: 'latin1' }),
+    await readdir(slot, { recursive: true, encoding: 'latin1' }),
+  );
+  assert.equal(await readFile(join(next, 'src/run.sh'), 'utf8'), 'run');
+  assert.equal(await readlink(join(next, 'link')), 'src/run.sh');
+  const { mode, mtimeMs } = await stat(join(next, 'src/run.sh'));
+  assert.deepEqual([mode & 0o7777, mtimeMs, (await stat(join(next, 'closed'))).mode & 0o7777], [0o755, 2e6, 0o500]);
+  for (const each of ['src', 'src/empty', 'src/run.sh', 'link', 'closed']) {
+    assert.equal((await lstat(join(next, each))).uid, projectUser.uid, each);
+  }
+  assert.equal((await stat(keptDir)).mode & 0o777, 0o700);
+  assert.deepEqual(await readdir(keptDir), [name]);
+  await kept.forget(name);
+  await mkdir(join(base, 'later'));
+  await kept.restore(name, join(base, 'later'), null);
+  assert.deepEqual([await readdir(keptDir), await readdir(join(base, 'later'))], [[], []]);
+});
+
+test('what was deleted stays deleted, and the kept copy is nobody else’s', async (t) => {
+  const { slot, next, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  await writeFile(join(slot, 'a'), 'one');
+  await writeFile(join(slot, 'b'), 'one');
+  await kept.keep(name, slot);
+  await kept.restore(name, next, null);
+  await writeFile(join(next, 'a'), 'two');
+  assert.equal(await readFile(join(keptDir, name, 'a'), 'utf8'), 'one');
+  await rename(join(next, 'b'), join(next, 'c'));
+  await kept.keep(name, next);
+  assert.deepEqual(await readdir(join(keptDir, name)), ['a', 'c']);
+  assert.equal(await readFile(join(keptDir, name, 'a'), 'utf8'), 'two');
+});
+
+test('no link is followed, and sockets and pipes are left out', async (t) => {
+  const { base, slot, next, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  await writeFile(join(base, 'secret'), 'secret');
+  await symlink(base, join(slot, 'directory'));
+  await symlink(join(base, 'secret'), join(slot, 'file'));
+  await symlink('nowhere', join(slot, 'broken'));
+  execFileSync('mkfifo', [join(slot, 'pipe')]);
+  const server = createServer().listen(join(slot, 'socket'));
+  t.after(() => server.close());
+  await new Promise((resolve) => server.once('listening', resolve));
+  await kept.keep(name, slot);
+  await kept.restore(name, next, isRoot ? projectUser : null);
+  assert.deepEqual(await readdir(next), ['broken', 'directory', 'file']);
+  for (const each of await readdir(next)) assert.ok((await lstat(join(next, each))).isSymbolicLink());
+  assert.equal((await stat(join(base, 'secret'))).uid, process.getuid!());
+  await symlink(base, join(base, 'swapped'));
+  await assert.rejects(kept.keep(name, join(base, 'swapped')), /not a directory/);
+  assert.deepEqual(await readdir(join(keptDir, name)), ['broken', 'directory', 'file']);
+});
+
+test('a file of several names is copied for each, so that nobody else’s changes with it', async (t) => {
+  const { base, slot, next, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  await writeFile(join(base, 'other'), 'other', { mode: 0o644 });
+  await link(join(base, 'other'), join(slot, 'linked'));
+  await kept.keep(name, slot);
+  await kept.restore(name, next, isRoot ? projectUser : null);
+  const { uid, nlink } = await stat(join(base, 'other'));
+  assert.deepEqual([uid, nlink, (await stat(join(next, 'linked'))).nlink], [process.getuid!(), 2, 1]);
+});
+
+test('what is too much is not kept, and what was kept before stays', async (t) => {
+  const { slot, next, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir, { entries: 3, bytes: 100 });
+  await writeFile(join(slot, 'a'), 'kept');
+  await kept.keep(name, slot);
+  await writeFile(join(slot, 'b'), 'x'.repeat(97));
+  await assert.rejects(kept.keep(name, slot), { code: 'storage_full' });
+  await writeFile(join(slot, 'b'), '');
+  for (const each of ['c', 'd']) await mkdir(join(slot, each));
+  await assert.rejects(kept.keep(name, slot), { code: 'storage_full' });
+  const deep = 'mkdir -p "$1/deep" && cd "$1/deep" && for i in $(seq 30); do mkdir "$2" && cd -P "$2" || exit 1; done';
+  execFileSync('bash', ['-c', deep, 'bash', next, 'd'.repeat(200)]);
+  await assert.rejects(createKeptFiles(keptDir).keep(name, next), { code: 'storage_full' });
+  await deleteTree(next);
+  assert.deepEqual(await readdir(keptDir), [name]);
+  assert.deepEqual(await readdir(join(keptDir, name)), ['a']);
+});
+
+test('a crash at any step of keeping leaves one whole version', async (t) => {
+  const { base, slot, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  const at = (suffix: string) => join(keptDir, `${name}${suffix}`);
+  const version = async (suffix: string, content: string) => {
+    await mkdir(at(suffix), { recursive: true });
+    await writeFile(join(at(suffix), 'a'), content);
+  };
+  const crashes: [string, () => Promise<unknown>, string][] = [
+    ['while it was copied', () => version('', 'old').then(() => mkdir(at('.new'))), 'old'],
+    ['between the two renames', () => version('.old', 'old').then(() => version('.new', 'new')), 'old'],
+    ['before the old was deleted', () => version('', 'new').then(() => version('.old', 'old')), 'new'],
+    ['when nothing was kept before', () => mkdir(at('.new'), { recursive: true }), ''],
+  ];
+  for (const [when, crash, content] of crashes) {
+    await crash();
+    const target = join(base, when);
+    await mkdir(target);
+    await kept.restore(name, target, null);
+    assert.equal(await readFile(join(target, 'a'), 'utf8').catch(() => ''), content, when);
+    await writeFile(join(slot, 'a'), 'next');
+    await kept.keep(name, slot);
+    assert.deepEqual(await readdir(keptDir), [name]);
+    assert.equal(await readFile(join(keptDir, name, 'a'), 'utf8'), 'next');
+    await kept.forget(name);
+  }
+});
