@@ -99,9 +99,15 @@ export interface Program {
 
 const mainFile = new URL('../../packages/server/src/main.ts', import.meta.url).pathname;
 
-/** Runs `sallyport` with arguments and exactly this environment. */
-export function runProgram(args: readonly string[], env: Readonly<Record<string, string>>, cwd: string) {
-  const child = spawn(process.execPath, [mainFile, ...args], { cwd, env: { PATH: process.env['PATH'], ...env } });
+/** Runs `sallyport` with arguments and exactly this environment, if need be through another command. */
+export function runProgram(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  cwd: string,
+  through: readonly string[] = [],
+) {
+  const [file = '', ...rest] = [...through, process.execPath, mainFile, ...args];
+  const child = spawn(file, rest, { cwd, env: { PATH: process.env['PATH'], ...env } });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
   const exited = once(child, 'exit').then(([code, signal]) => (code ?? signal) as number | string);
@@ -109,8 +115,12 @@ export function runProgram(args: readonly string[], env: Readonly<Record<string,
 }
 
 /** Starts `sallyport serve` and waits for its address. Rejects with what it printed when it ends instead. */
-export async function startProgram(env: Readonly<Record<string, string>>, cwd: string): Promise<Program> {
-  const { child, exited, output } = runProgram(['serve'], env, cwd);
+export async function startProgram(
+  env: Readonly<Record<string, string>>,
+  cwd: string,
+  through: readonly string[] = [],
+): Promise<Program> {
+  const { child, exited, output } = runProgram(['serve'], env, cwd, through);
   const address = /^Address: (\S+)$/mu;
   const started = (async () => {
     while (!address.test(output())) await once(child.stdout, 'data');

@@ -204,7 +204,10 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     logger,
     ...healthOf({ stores, runner, broker }),
   });
-  teardown.add(() => closeApp(app, settings.drainSeconds * 1000));
+  teardown.add(() => {
+    engine.drain();
+    return closeApp(app, settings.drainSeconds * 1000);
+  });
   // By name Node may open a second server, for the other kind of address, that the limits do not reach.
   const { address: host } = await lookup(settings.host);
   await app.listen({ host, port: settings.port });

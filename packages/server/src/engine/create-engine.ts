@@ -1,4 +1,4 @@
-import type { Engine, EngineParts } from './engine.ts';
+import type { Engine, EngineParts, OwnEngine } from './engine.ts';
 import { SallyportError } from './errors.ts';
 import { checkOutputSchema } from './output-schema.ts';
 import { decideProfile } from './policy.ts';
@@ -7,13 +7,14 @@ import { Turn } from './turn.ts';
 import { resolveProject } from './workspaces.ts';
 
 /** Ends the turns that an earlier process of the service left open, then serves. */
-export async function createEngine(parts: EngineParts): Promise<Engine> {
+export async function createEngine(parts: EngineParts): Promise<OwnEngine> {
   await endAbandoned(parts);
   const running = new Map<Turn, Promise<unknown>>();
+  let draining = false;
   let closing = false;
 
   const startQuery: Engine['startQuery'] = async (principal, request, context) => {
-    if (closing) throw new SallyportError('not_ready');
+    if (draining) throw new SallyportError('not_ready');
     if (request.output_schema) checkOutputSchema(request.output_schema);
     const path = request.project_path;
     const projectPath = path === undefined ? null : await resolveProject(path, parts.workspaceRoots, parts.isProtected);
@@ -34,10 +35,11 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
         messageUuid: accepted.messageUuid,
         files: request.files ?? [],
         instructions: request.instructions,
+        maxTurns: request.max_turns,
         budgetUsd: request.max_budget_usd ?? null,
       },
     });
-    const leave = () => turn.stop({ reason: 'client_left' });
+    const leave = () => turn.stop({ reason: draining ? 'shutdown' : 'client_left' });
     context.signal.addEventListener('abort', leave, { once: true });
     if (context.signal.aborted) leave();
     if (closing) turn.stop({ reason: 'shutdown' });
@@ -52,7 +54,11 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
   return {
     startQuery,
     models: () => ({ models: [...parts.policy.models], default: parts.policy.defaultModel }),
+    drain() {
+      draining = true;
+    },
     async close() {
+      draining = true;
       closing = true;
       for (const turn of running.keys()) turn.stop({ reason: 'shutdown' });
       await Promise.all(running.values());

@@ -42,6 +42,12 @@ export interface Engine {
   close(): Promise<void>;
 }
 
+/** The engine as its maker has it. */
+export interface OwnEngine extends Engine {
+  /** Accepts no more turns and lets those that run go on. One that is stopped from now on is stopped by the service. */
+  drain(): void;
+}
+
 /** What the engine is made of. */
 export interface EngineParts {
   readonly turns: TurnStore;

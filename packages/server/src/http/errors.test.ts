@@ -78,7 +78,7 @@ test('each request is one line of the log, with its key and code and without its
     complete: true,
     client: '127.0.0.1',
     tenant: 'default',
-    key: 'user',
+    by: 'user',
   });
   assert.doesNotMatch(JSON.stringify(log), /canary|secret-of/);
   await app.close();
