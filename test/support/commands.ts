@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
 import { chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Step } from '@sallyport/simulator';
 import { play, type Played } from './played.ts';
-import { processesWith } from './processes.ts';
+import { processesWith, type Found } from './processes.ts';
 import type { TestService } from './service.ts';
 
 /** Every tool there is, in the mode that asks nobody. */
@@ -73,6 +75,20 @@ export async function makeProject(
   }
   await giveToProjectUser(...made);
   return project;
+}
+
+/** Seconds for a `sleep` that no other process of this machine sleeps, to find it by. */
+export const sleepSeconds = (): string => `86399.${process.pid}${randomInt(1e6)}`;
+
+/** Waits until none of the processes is left; fails with those that are after a generous time. */
+export async function untilGone(find: () => Promise<readonly Found[]>): Promise<void> {
+  let left: readonly Found[] = [];
+  for (let tries = 0; tries < 1000; tries += 1) {
+    left = await find();
+    if (left.length === 0) return;
+    await sleep(20);
+  }
+  assert.fail(`these processes are left: ${JSON.stringify(left)}`);
 }
 
 /** The pid of Claude Code itself in the only jail there is. */

@@ -28,7 +28,7 @@ const noControl = (text: string) => !/[\u0000-\u001f\u007f]/u.test(text);
 
 /** A client may send `null` for "not given", as Python clients do. */
 const optional = <T extends z.ZodType>(schema: T) =>
-  schema.nullish().transform((value): z.output<T> | undefined => value ?? undefined);
+  schema.nullish().transform((value): NonNullable<z.output<T>> | undefined => value ?? undefined);
 
 const path = z
   .string()
@@ -91,7 +91,9 @@ export function queryRequest(bounds: Bounds) {
       system_prompt: optional(bounded(0, bounds.systemPromptChars)).describe(
         "Added to Claude Code's own system prompt.",
       ),
-      project_path: optional(path).describe('A directory on the server, inside one the key may use.'),
+      project_path: optional(z.union([z.literal('').transform(() => null), path])).describe(
+        'A directory on the server, inside one the key may use.',
+      ),
       permission_mode: z.enum(permissionModes).default('askForEdits').describe('What runs unasked.'),
       allowed_tools: optional(
         z

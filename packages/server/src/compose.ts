@@ -9,7 +9,7 @@ import { checkIsolation, type Check } from './claude/doctor.ts';
 import { claudeExecutable } from './claude/executable.ts';
 import { createJails, type Jails } from './claude/jail.ts';
 import { createRunner } from './claude/runner.ts';
-import { isProtected, prepareRunDirectory } from './claude/slots.ts';
+import { isProtected, prepareRunDirectory, removeRunDirectory } from './claude/slots.ts';
 import { adminKey, type AdminKey } from './config/admin-key.ts';
 import { secretsOf, type Settings } from './config/settings.ts';
 import { systemClock } from './engine/clock.ts';
@@ -135,6 +135,7 @@ export async function createSallyport(settings: Settings, options: ComposeOption
 async function startRunner(settings: Settings, stores: Stores, logger: Log, teardown: Teardown) {
   const { maxProcesses, maxWaiting } = settings;
   const run = await prepareRunDirectory(settings.runDir);
+  teardown.add(() => removeRunDirectory(run.path));
   const dataDir = await realpath(settings.dataDir);
   const jails = await createJails({
     setting: settings.isolation,

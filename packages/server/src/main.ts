@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { runProgram } from './cli/program.ts';
+import { homedir } from 'node:os';
 
 /** The first signal asks to stop; the second ends the process at once. */
 function stopRequested(): Promise<string> {
@@ -13,7 +13,18 @@ function stopRequested(): Promise<string> {
   });
 }
 
+/** The Agent SDK asks for a home directory when it is loaded, and cannot be where the account has none. */
+function ensureHome(): void {
+  try {
+    homedir();
+  } catch {
+    process.env['HOME'] = '/';
+  }
+}
+
 process.umask(0o077);
+ensureHome();
+const { runProgram } = await import('./cli/program.ts');
 process.exitCode = await runProgram(process.argv.slice(2), {
   out: process.stdout,
   error: process.stderr,

@@ -16,6 +16,8 @@ export interface Call {
   readonly route: Route;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
+  /** True when the limit of calls counts it. */
+  readonly main: boolean;
   readonly response: ServerResponse;
   readonly ledger: Ledger;
   /** Aborted when the process has left or its pass is revoked. */
@@ -224,7 +226,10 @@ class Attempt {
       durationMs: Math.round(clock.monotonic() - this.#started),
     };
     ledger.add(call);
-    if (status >= 200 && status < 300 && reading.failure === null) ended(this.#call, null);
+    if (status >= 200 && status < 300 && reading.failure === null) {
+      if (this.#call.main) ledger.answered();
+      ended(this.#call, null);
+    }
     const { tenant, conversation, turn } = ref;
     const { id, durationMs } = call;
     log.info({ call: id, tenant, conversation, turn, status, durationMs, usage: call.usage }, 'model call');

@@ -196,7 +196,7 @@ class SocketBroker implements Broker {
       if (raw === null) return this.#refuse(call, refusal('prompt_too_long', 'the body is over 40 MB'));
       const prepared = prepareBody(raw, ledger.grant, route.counting);
       if ('refused' in prepared) return this.#refuse(call, refusal('upstream_rejected', prepared.refused));
-      const passing = this.#passAdmitted({ ...call, body: prepared.body });
+      const passing = this.#passAdmitted({ ...call, ...prepared });
       ledger.watch(passing);
       await passing;
     } finally {
@@ -209,7 +209,7 @@ class SocketBroker implements Broker {
     let release = () => {};
     try {
       if (!call.route.counting) {
-        const admission = await call.ledger.admit(call.signal);
+        const admission = await call.ledger.admit(call.signal, call.main);
         if ('refused' in admission) return this.#refuse(call, admission.refused);
         ({ release } = admission);
       }
@@ -224,12 +224,12 @@ class SocketBroker implements Broker {
   }
 
   /** Gives a final failure for a reason of ours; null is a reason that the turn knows already. */
-  #refuse(call: Omit<Call, 'body'>, failure: UpstreamFailure | null): void {
+  #refuse(call: Omit<Call, 'body' | 'main'>, failure: UpstreamFailure | null): void {
     const { ledger, route, response } = call;
     const { tenant, conversation, turn } = ledger.grant.ref;
     const { code, cause } = failure ?? {
       code: null,
-      cause: ledger.budgetReached() ? 'budget reached' : 'turn is over',
+      cause: ledger.budgetReached() ? 'budget reached' : ledger.callsReached() ? 'calls reached' : 'turn is over',
     };
     this.#options.log.warn({ tenant, conversation, turn, code, cause }, 'model call refused');
     if (failure !== null && !route.counting) ledger.ended(failure);

@@ -7,7 +7,7 @@ import type { Prices } from './prices.ts';
 /** Whether a call may be passed. `release` must be called when it has ended and is metered. */
 export type Admission =
   | { readonly release: () => void }
-  /** Null: the budget is reached, or the turn is over; that is no failure of the upstream. */
+  /** Null: the budget or the number of calls is reached, or the turn is over; that is no failure of the upstream. */
   | { readonly refused: UpstreamFailure | null };
 
 /**
@@ -26,6 +26,8 @@ export class Ledger implements BrokerTurn {
   #lastInLine: Promise<void> = Promise.resolve();
   #spent = 0;
   #budgetReached = false;
+  #answers = 0;
+  #callsReached = false;
   #failure: UpstreamFailure | null = null;
   #closed = false;
   #storeError: { readonly thrown: unknown } | null = null;
@@ -46,6 +48,10 @@ export class Ledger implements BrokerTurn {
 
   budgetReached(): boolean {
     return this.#budgetReached;
+  }
+
+  callsReached(): boolean {
+    return this.#callsReached;
   }
 
   failure(): UpstreamFailure | null {
@@ -74,6 +80,11 @@ export class Ledger implements BrokerTurn {
     this.#failure = failure;
   }
 
+  /** The model has given a whole answer that the limit of calls counts. */
+  answered(): void {
+    this.#answers += 1;
+  }
+
   /** Adds a metered call and begins to store it. */
   add(call: ModelCall): void {
     this.calls.push(call);
@@ -82,11 +93,11 @@ export class Ledger implements BrokerTurn {
   }
 
   /** Asks to pass a call; waits for its turn. Rejects when the signal is aborted meanwhile. */
-  async admit(signal: AbortSignal): Promise<Admission> {
+  async admit(signal: AbortSignal, main: boolean): Promise<Admission> {
     const release = this.grant.budgetUsd === null ? () => {} : await this.#waitInLine(signal);
     // A call must not pass while it is unknown whether the former ones could be stored.
     await this.#storing.none();
-    const refused = this.#refusal();
+    const refused = this.#refusal(main);
     if (refused === undefined && !signal.aborted) return { release };
     release();
     signal.throwIfAborted();
@@ -94,12 +105,16 @@ export class Ledger implements BrokerTurn {
   }
 
   /** Why no call may be passed now; undefined when one may. */
-  #refusal(): UpstreamFailure | null | undefined {
+  #refusal(main: boolean): UpstreamFailure | null | undefined {
     if (this.#closed) return null;
     if (this.#storeError !== null) {
       return refusal(SallyportError.from(this.#storeError.thrown).code, 'usage of a former call could not be stored');
     }
-    const { budgetUsd, model } = this.grant;
+    const { budgetUsd, maxCalls, model } = this.grant;
+    if (main && this.#answers >= maxCalls) {
+      this.#callsReached = true;
+      return null;
+    }
     if (budgetUsd === null) return undefined;
     if (this.#prices.of(model) === null) {
       return refusal('upstream_rejected', `the price of ${model} is not known and the turn has a budget`);

@@ -13,7 +13,16 @@ function prepare(body: string, singleToolCalls: boolean, counting = false): Reco
 
 test('a body goes up byte for byte', () => {
   const raw = Buffer.from(` { "model" : "${model}", "n": 1.0, "big": 12345678901234567890, "text": "\\u001b[0m" }\n`);
-  assert.deepEqual(prepareBody(raw, grant(), false), { body: raw });
+  assert.deepEqual(prepareBody(raw, grant(), false), { body: raw, main: false });
+});
+
+test('a call counts when it offers tools, and in a run without tools always', () => {
+  const mainOf = (extra: Record<string, unknown>, hasTools: boolean) => {
+    const prepared = prepareBody(Buffer.from(requestBody(extra)), grant({ hasTools }), false);
+    return 'main' in prepared && prepared.main;
+  };
+  assert.deepEqual([mainOf({ tools }, true), mainOf({}, true), mainOf({ tools: [] }, true)], [true, false, false]);
+  assert.deepEqual([mainOf({}, false), mainOf({ tools: [] }, false)], [true, true]);
 });
 
 test('single tool calls are asked for where there are tools', () => {

@@ -63,7 +63,9 @@ export function headersDown(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
 }
 
 /** The bytes to send up, or why the call is not passed. */
-export type Prepared = { readonly body: Buffer } | { readonly refused: string };
+export type Prepared =
+  /** `main`: it counts as a call of the model; a small job beside the run, which offers no tools, does not. */
+  { readonly body: Buffer; readonly main: boolean } | { readonly refused: string };
 
 /**
  * Checks the model of a body and switches off parallel tool calls where the grant says so. Otherwise the bytes stay as
@@ -87,7 +89,8 @@ export function prepareBody(raw: Buffer, grant: BrokerGrant, counting: boolean):
     const choice = isObject(parsed['tool_choice']) ? parsed['tool_choice'] : { type: 'auto' };
     if (choice['type'] !== 'none') parsed['tool_choice'] = { ...choice, disable_parallel_tool_use: true };
   }
-  return { body: single || isAmbiguous(text) ? Buffer.from(JSON.stringify(parsed)) : raw };
+  const main = !grant.hasTools || (Array.isArray(parsed['tools']) && parsed['tools'].length > 0);
+  return { main, body: single || isAmbiguous(text) ? Buffer.from(JSON.stringify(parsed)) : raw };
 }
 
 /** True when a body may hold the key `model` more than once, plainly or with escaped letters. */

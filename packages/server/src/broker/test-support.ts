@@ -102,6 +102,8 @@ export function grant(overrides: Partial<BrokerGrant> = {}): BrokerGrant {
     key: 'web',
     model,
     budgetUsd: null,
+    maxCalls: 100,
+    hasTools: true,
     singleToolCalls: false,
     onRetry: () => {},
     ...overrides,

@@ -163,10 +163,12 @@ function innerArgs(walls: Walls, staged: ReadonlyMap<Bind, string>): string[] {
   const args = ['--die-with-parent', '--new-session', ...namespaces, '--hostname', 'workspace', ...systemLinks()];
   args.push('--proc', '/proc', '--dev', '/dev', ...tmpfs(walls.tools, '/dev/shm', sharedMemoryBytes));
   args.push(...tmpfs(walls.tools, inside.temporary, temporaryBytes), '--dir', inside.home);
+  const made = new Set<string>([inside.temporary]);
   for (const bind of walls.binds) {
     // Inside another bind the parents are the host's own and there already.
     const others = walls.binds.filter((other) => other !== bind && !other.file).map((other) => other.to);
-    const missing = parents(bind.to).filter((path) => !isInside(path, others));
+    const missing = parents(bind.to).filter((path) => !isInside(path, others) && !made.has(path));
+    for (const path of missing) made.add(path);
     const stage = staged.get(bind);
     args.push(...directories(missing), bind.write ? '--bind' : '--ro-bind', stage ?? bind.from, bind.to);
     if (stage !== undefined) continue;

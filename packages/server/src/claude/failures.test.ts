@@ -30,6 +30,7 @@ const outcome = (evidence: Partial<Evidence>) =>
     batchStopped: false,
     upstream: null,
     budgetReached: false,
+    callsReached: false,
     structured: false,
     ...evidence,
   });

@@ -18,6 +18,7 @@ export interface Evidence {
   /** The broker's record. */
   readonly upstream: UpstreamFailure | null;
   readonly budgetReached: boolean;
+  readonly callsReached: boolean;
   /** True when the profile asks for a structured answer. */
   readonly structured: boolean;
 }
@@ -36,6 +37,7 @@ export function outcomeOf(evidence: Evidence): Outcome {
   if (result !== null && completed(result)) return answered(result, evidence.structured);
   if (stop?.kind === 'aborted') return ended('interrupted');
   if (evidence.budgetReached) return ended('max_budget');
+  if (evidence.callsReached) return ended('max_turns');
   if (upstream !== null) {
     const { code, retryAfter, cause } = upstream;
     return failed(new SallyportError(code, retryAfter === undefined ? { cause } : { cause, retryAfter }));
@@ -106,7 +108,8 @@ function codeOf({ startup, errors, terminalReason, apiStatus }: ResultFacts): Er
   if (startup === 'sandbox_required_unavailable' || errors.some((text) => /^sandbox required/i.test(text))) {
     return 'isolation_unavailable';
   }
-  if (terminalReason === 'prompt_too_long') return 'prompt_too_long';
+  // The second: Claude Code itself saw that the next call would not fit.
+  if (terminalReason === 'prompt_too_long' || terminalReason === 'blocking_limit') return 'prompt_too_long';
   if (apiStatus !== null) return codeOfStatus[apiStatus] ?? (apiStatus >= 500 ? 'upstream_error' : 'upstream_rejected');
   return terminalReason === 'api_error' ? 'upstream_error' : 'internal';
 }

@@ -14,7 +14,7 @@ import { describe, test, type TestContext } from 'node:test';
 import { leftOut } from '../../../../test/support/needs.ts';
 import { newUuid } from '../engine/ids.ts';
 import { claudeExecutable } from './executable.ts';
-import { freshDirectory, isRoot, pidsWith, startJails, until } from './jail-support.ts';
+import { freshDirectory, isRoot, nap, pidsWith, startJails, until } from './jail-support.ts';
 import type { Jail, JailProfile, Jails, JailsOptions } from './jail.ts';
 
 const token = 'canary-token-5d1e';
@@ -228,10 +228,10 @@ describe('Claude Code in a jail', { skip: leftOut('jail', ['bwrap', 'socat']), c
   });
 
   test('killed in the middle of a command it leaves no process', within, async (t) => {
-    const { jails } = await setUp(t, [bash('setsid sleep 625.5 & sleep 625.5')]);
+    const { jails } = await setUp(t, [bash(`setsid sleep ${nap(625)} & sleep ${nap(625)}`)]);
     const jail = await jails.open(slot);
     const asked = ask(jail, slot).then(() => 'ended well', String);
-    await until('the command runs', async () => (await pidsWith('625.5')).length >= 2);
+    await until('the command runs', async () => (await pidsWith(nap(625))).length >= 2);
     jail.kill();
     await jail.exited;
     assert.deepEqual(await pidsWith(jail.id), []);

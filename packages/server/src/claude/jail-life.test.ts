@@ -5,7 +5,7 @@ import { lstat, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { leftOut } from '../../../../test/support/needs.ts';
-import { isRoot, pidsWith, refusedWith, runScript, slot, startJails, startScript, until } from './jail-support.ts';
+import { isRoot, nap, pidsWith, refusedWith, runScript, slot, startJails, startScript, until } from './jail-support.ts';
 
 describe('the life of a jail', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
   test('kill ends daemons that left their session and cleared their environment', async (t) => {
@@ -13,19 +13,19 @@ describe('the life of a jail', { skip: leftOut('jail', ['bwrap', 'socat']) }, ()
     const jail = await jails.open(slot);
     const child = startScript(
       jail,
-      'setsid env -i /bin/sleep 617.251 & setsid sh -c "trap \\"\\" TERM HUP; while :; do sleep 617.252; done" & sleep 617.253',
+      `setsid env -i /bin/sleep ${nap(617)} & setsid sh -c 'trap "" TERM HUP; while :; do sleep ${nap(617)}; done' & sleep ${nap(617)}`,
     );
     child.stderr.resume();
-    await until('all run', async () => (await pidsWith('617.25')).length >= 4);
+    await until('all run', async () => (await pidsWith(nap(617))).length >= 4);
     jail.kill();
     await jail.exited;
-    assert.deepEqual(await pidsWith('617.25'), []);
+    assert.deepEqual(await pidsWith(nap(617)), []);
   });
 
   test('daemons end with the process they came from', async (t) => {
     const jail = await (await startJails(t)).open(slot);
-    await runScript(jail, 'setsid env -i /bin/sleep 618.25 >/dev/null 2>&1 & echo started');
-    assert.deepEqual(await pidsWith('618.25'), []);
+    await runScript(jail, `setsid env -i /bin/sleep ${nap(618)} >/dev/null 2>&1 & echo started`);
+    assert.deepEqual(await pidsWith(nap(618)), []);
   });
 
   test('remove deletes everything of it, frees its user, and can be repeated', async (t) => {
@@ -46,6 +46,27 @@ describe('the life of a jail', { skip: leftOut('jail', ['bwrap', 'socat']) }, ()
     assert.throws(() => startScript(jail, 'true'), refusedWith('agent_crashed'));
     await jail.remove();
     assert.deepEqual(await readdir(join(jails.runDir, 'jails')), []);
+  });
+
+  test('a process that cannot be written down is killed, not run', async (t) => {
+    const jails = await startJails(t);
+    const jail = await jails.open(slot);
+    // In the way of the new entry.
+    await mkdir(join(jails.runDir, 'jails', jail.id, 'entry.json.new'));
+    assert.throws(() => startScript(jail, `sleep ${nap(626)}`), refusedWith('internal'));
+    await jail.exited;
+    assert.deepEqual(await pidsWith(nap(626)), []);
+  });
+
+  test('an aborted signal ends the process', async (t) => {
+    const jail = await (await startJails(t)).open(slot);
+    const abort = new AbortController();
+    const { env, root: cwd } = jail;
+    jail.spawn({ command: '/bin/sh', args: ['-c', `sleep ${nap(627)}`], env, cwd, signal: abort.signal });
+    await until('it runs', async () => (await pidsWith(nap(627))).length > 0);
+    abort.abort();
+    await jail.exited;
+    assert.deepEqual(await pidsWith(nap(627)), []);
   });
 
   test('where the system gives no more files the start is refused, and works again later', async (t) => {

@@ -78,7 +78,7 @@ describe('projects', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
     test(`data and run directory inside a project are empty there (${access})`, async (t) => {
       const path = await freshProject(t);
       const [data, runDir] = [join(path, 'data'), join(path, 'run')];
-      await mkdir(data, { mode: 0o700 });
+      await mkdir(data, { mode: 0o755 });
       await writeFile(join(data, 'database'), 'x');
       await chmod(join(path, '..'), 0o755);
       await chmod(path, 0o755);
@@ -115,7 +115,7 @@ describe('projects', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
       await jails.open({ projectPath: path, access: 'rw', bash: false }),
       await jails.open({ projectPath: path, access: 'ro', bash: false }),
     ];
-    startScript(one, 'echo $$; sleep 619.1').stdout.resume();
+    startScript(one, 'echo $$; sleep 619').stdout.resume();
     const child = startScript(two, 'echo ready; read line; echo $line');
     await new Promise((resolve) => child.stdout.once('data', resolve));
     await one.remove();

@@ -91,6 +91,9 @@ export async function pidsWith(needle: string): Promise<number[]> {
   return found;
 }
 
+/** Seconds to sleep that no other test run on this machine sleeps, so that its processes can be found by them. */
+export const nap = (seconds: number): string => `${seconds}.${String(process.pid).padStart(8, '0')}`;
+
 /** Asks again until the answer is true; fails after a generous time. */
 export async function until(what: string, answer: () => boolean | Promise<boolean>): Promise<void> {
   for (let tries = 0; tries < 1500; tries += 1) {

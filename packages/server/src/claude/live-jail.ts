@@ -5,6 +5,7 @@ import {
   type SpawnOptions as NodeSpawn,
 } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { SandboxSettings, SpawnOptions } from '@anthropic-ai/claude-agent-sdk';
 import type { FileInput } from '@sallyport/protocol';
 import { SallyportError } from '../engine/errors.ts';
@@ -84,9 +85,16 @@ export class LiveJail implements Jail {
     const child = this.#startFirst([command, ...args], { env: complete, signal, stdio: 'pipe' });
     this.#child = child;
     child.once('exit', () => void this.#sweep());
-    // The process waits for its first message on standard input, which nobody can send before this returns.
+    // An aborted signal is told as an error too; without a listener it would end the server.
+    child.on('error', () => {});
     this.#leader = identify(child.pid);
-    record(this.#plan.place.directory, { ...this.#traces(), owner: this.#plan.owner });
+    try {
+      // The process waits for its first message on standard input, which nobody can send before this returns.
+      record(this.#plan.place.directory, { ...this.#traces(), owner: this.#plan.owner });
+    } catch (error) {
+      this.kill();
+      throw SallyportError.from(error);
+    }
     return child;
   }
 
@@ -110,7 +118,12 @@ export class LiveJail implements Jail {
   async stamps(limit: number): Promise<ReadonlyMap<string, string> | null> {
     if (this.#killed) return null;
     const env = { PATH: this.env['PATH'], LANG: 'C', [marker]: this.id };
-    return await readStamps(this.#start(stampsCommand, { env, stdio: ['ignore', 'pipe', 'ignore'] }), limit);
+    try {
+      return await readStamps(this.#start(stampsCommand, { env, stdio: ['ignore', 'pipe', 'ignore'] }), limit);
+    } catch (error) {
+      this.#plan.log.warn({ jail: this.id, err: error }, 'the files of a workspace could not be listed');
+      return null;
+    }
   }
 
   kill(): void {
@@ -143,7 +156,7 @@ export class LiveJail implements Jail {
   /** After the end of the first process: resolves `exited` once none of the others is left. */
   async #sweep(): Promise<void> {
     for (;;) {
-      const gone = await killAll(this.#traces(), 5_000).catch(() => false);
+      const gone = await killAll(this.#traces(), 5_000).catch(() => delay(1_000, false));
       if (gone) break;
       this.#plan.log.error({ jail: this.id }, 'processes of a jail cannot be ended; trying again');
     }

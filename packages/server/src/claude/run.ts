@@ -87,17 +87,20 @@ export async function runCold(parts: RunParts, order: RunOrder, host: RunHost, s
     batchStopped: turn.batchStopped,
     upstream: brokerTurn.failure(),
     budgetReached: brokerTurn.budgetReached(),
+    callsReached: brokerTurn.callsReached(),
     structured: order.profile.outputSchema !== null,
   });
   return { ...outcome, model: turn.model, calls: brokerTurn.calls };
 }
 
-function grantOf({ ref, key, profile, budgetUsd }: RunOrder, turn: Turn): BrokerGrant {
+function grantOf({ ref, key, profile, budgetUsd, maxTurns }: RunOrder, turn: Turn): BrokerGrant {
   return {
     ref,
     key,
     model: profile.model,
     budgetUsd,
+    maxCalls: maxTurns,
+    hasTools: profile.tools.length > 0 || profile.outputSchema !== null,
     singleToolCalls: profile.permissionMode === 'askForEdits',
     onRetry: (attempt, reason) => turn.retried(attempt, reason),
   };

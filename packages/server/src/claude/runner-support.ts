@@ -150,6 +150,7 @@ export function order(changes: Partial<Omit<RunOrder, 'profile'>> & { profile?: 
     files: [],
     instructions: false,
     budgetUsd: null,
+    maxTurns: 100,
     ...changes,
     profile: {
       tenant: 'acme',
@@ -171,6 +172,8 @@ export class TestHost implements RunHost {
   /** Durable events and, in their place, the calls that were allowed. */
   readonly events: (LogEventBody | { readonly type: 'allowed'; readonly call: ToolCall })[] = [];
   readonly deltas: string[] = [];
+  /** Calls that Claude Code did not run although they were allowed. */
+  readonly refused: string[] = [];
   lookedAtEnd = 0;
 
   delta(_block: 'text' | 'thinking', text: string): void {
@@ -183,6 +186,8 @@ export class TestHost implements RunHost {
     this.events.push({ type: 'allowed', call });
     return { behavior: 'allow' };
   };
+
+  toolRefused: RunHost['toolRefused'] = async (id) => void this.refused.push(id);
 
   batchEnded: RunHost['batchEnded'] = () => 'continue';
 

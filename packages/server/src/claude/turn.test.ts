@@ -17,6 +17,7 @@ const brokerTurn: BrokerTurn = {
   calls: [],
   spentUsd: () => 0,
   budgetReached: () => false,
+  callsReached: () => false,
   failure: () => null,
   settle: async () => {},
 };

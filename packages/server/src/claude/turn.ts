@@ -80,6 +80,7 @@ export class Turn {
         this.#trusted = true;
       }
       this.#translator.take(message);
+      if (message.type === 'result') for (const { tool_use_id: id } of message.permission_denials) this.#refused(id);
     } catch (error) {
       this.fail(error);
     }
@@ -150,10 +151,18 @@ export class Turn {
     this.#awaited.get(id)?.();
   }
 
+  /** Claude Code has rules of its own, stricter than ours: what they stop was allowed but did not run. */
+  #refused(id: string): void {
+    if (this.#allowed.delete(id)) this.#keep(Promise.try(() => this.#host.toolRefused(id)));
+  }
+
   #record(event: LogEventBody): void {
-    const commit = Promise.try(() => this.#host.record(event));
-    this.#awaitAtEnd(commit);
-    commit.catch((error: unknown) => this.fail(error));
+    this.#keep(Promise.try(() => this.#host.record(event)));
+  }
+
+  #keep(work: Promise<void>): void {
+    this.#awaitAtEnd(work);
+    work.catch((error: unknown) => this.fail(error));
   }
 
   #awaitAtEnd(work: Promise<unknown>): void {

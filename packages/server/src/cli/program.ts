@@ -29,7 +29,11 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
     .description('Claude Code behind a web API.')
     .version(version)
     .exitOverride()
-    .configureOutput({ writeOut: (text) => terminal.out.write(text), writeErr: (text) => terminal.error.write(text) });
+    .configureOutput({
+      writeOut: (text) => terminal.out.write(text),
+      writeErr: (text) => terminal.error.write(text),
+      outputError: (text, write) => write(`${text.trim().replaceAll('\n', ' ')}\n`),
+    });
   withSettings(program.command('serve').description('Starts the service.')).action(take(serve));
   withSettings(program.command('doctor').description('Says what is in force and what is missing.')).action(
     take(doctor),

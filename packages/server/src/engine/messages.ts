@@ -47,6 +47,7 @@ class History {
 /** The history that a log tells: the user's messages and one message per answer of the model, its text joined. */
 export function messagesOf(log: readonly LogEvent[]): ClaudeMessage[] {
   const history = new History();
+  const denied = new Set(log.flatMap(({ body }) => (body.type === 'tool_denied' ? [body.tool_use_id] : [])));
   for (const event of log) {
     const { body } = event;
     switch (body.type) {
@@ -60,7 +61,7 @@ export function messagesOf(log: readonly LogEvent[]): ClaudeMessage[] {
         break;
       case 'tool_start': {
         const { tools_used } = history.answer(body.message_id, event);
-        if (!tools_used.includes(body.name)) tools_used.push(body.name);
+        if (!tools_used.includes(body.name) && !denied.has(body.tool_use_id)) tools_used.push(body.name);
         break;
       }
       case 'restart':

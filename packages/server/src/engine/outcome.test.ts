@@ -18,6 +18,7 @@ const outcome = (fields: Partial<OutcomeParts>) =>
     conversation: 'c',
     profileModel: 'profile-model',
     seconds: 1.23456,
+    maxTurns: 3,
     end: end({}),
     stop: null,
     thrown: null,

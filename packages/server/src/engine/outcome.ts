@@ -19,6 +19,8 @@ export interface OutcomeParts {
   readonly conversation: string;
   readonly profileModel: string;
   readonly seconds: number;
+  /** Most model calls of the run. */
+  readonly maxTurns: number;
   readonly end: RunEnd | null;
   readonly stop: StopCause | null;
   /** What the runner rejected with, when there is no `end`. */
@@ -75,7 +77,8 @@ function stopped(stop: StopCause): Ending {
   }
 }
 
-function ending({ end, stop, thrown }: OutcomeParts): Ending {
+function ending(parts: OutcomeParts): Ending {
+  const { end, stop, thrown } = parts;
   // A run that came to its own end while it was being stopped has ended well, unless something of ours failed.
   const finished = end?.reason === 'end_turn' && stop?.reason !== 'failed';
   if (stop && !finished) return stopped(stop);
@@ -87,6 +90,8 @@ function ending({ end, stop, thrown }: OutcomeParts): Ending {
       return cut('refusal', 'Claude declined to answer.');
     case 'max_budget':
       return stopped({ reason: 'max_budget' });
+    case 'max_turns':
+      return stopped({ reason: 'max_turns', limit: parts.maxTurns });
     case 'interrupted':
     case 'stopped':
       return cut('interrupted', 'The run was stopped.', 'interrupted');
@@ -149,6 +154,7 @@ export function abandonedResult(conversation: string, model: string): RunResult 
     conversation,
     profileModel: model,
     seconds: 0,
+    maxTurns: 0,
     end: null,
     stop: { reason: 'shutdown' },
     thrown: null,

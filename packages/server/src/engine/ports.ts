@@ -230,6 +230,10 @@ export interface BrokerGrant {
   readonly model: string;
   /** Most that the turn may have spent before another call is passed. */
   readonly budgetUsd: number | null;
+  /** Most answers of the model; a further call is refused. Calls that offer no tools are not counted where the run has tools. */
+  readonly maxCalls: number;
+  /** True when the run has tools. */
+  readonly hasTools: boolean;
   /** True: a model answer holds at most one tool call, so that a pending approval loses no other call. */
   readonly singleToolCalls: boolean;
   /** Called before each repeated try of a model call. */
@@ -242,6 +246,8 @@ export interface BrokerTurn {
   spentUsd(): number;
   /** True once a call was refused because the budget was reached. */
   budgetReached(): boolean;
+  /** True once a call was refused because `maxCalls` was reached. */
+  callsReached(): boolean;
   /** The last final failure, if the last call failed. */
   failure(): UpstreamFailure | null;
   /** Resolves when every call's usage is stored; rejects when one could not be. No further call is passed after it is called. */
@@ -304,6 +310,8 @@ export interface RunOrder {
   readonly files: readonly FileInput[];
   /** True: the workspace's CLAUDE.md is given to Claude as data. */
   readonly instructions: boolean;
+  /** Most model calls. */
+  readonly maxTurns: number;
   readonly budgetUsd: number | null;
 }
 
@@ -315,6 +323,8 @@ export interface RunHost {
   record(event: LogEventBody): Promise<void>;
   /** Asked before every tool call. Only `allow` lets it run, and then its `tool_start` is committed. */
   toolCall(call: ToolCall, view: WorkspaceView): Promise<ToolVerdict>;
+  /** Told of a call that was allowed, but that Claude Code did not run by a rule of its own. */
+  toolRefused(id: string): Promise<void>;
   /** Told after each batch of tool calls; `stop` ends the run before the next model call. */
   batchEnded(turn: BrokerTurn): 'continue' | 'stop';
   /** Told when Claude has ended and the process is still there, so that changes can be read. */
@@ -324,7 +334,9 @@ export interface RunHost {
 /** How a run ended, as far as the runner can tell. */
 export interface RunEnd {
   /** `interrupted`: the signal was aborted. `stopped`: `batchEnded` said so. */
-  readonly reason: Extract<StopReason, 'end_turn' | 'refusal' | 'interrupted' | 'max_budget' | 'error'> | 'stopped';
+  readonly reason:
+    | Extract<StopReason, 'end_turn' | 'refusal' | 'interrupted' | 'max_turns' | 'max_budget' | 'error'>
+    | 'stopped';
   /** Set when `reason` is `error`. */
   readonly failure: {
     readonly code: ErrorCode | null;

@@ -41,7 +41,8 @@ export class Turn implements RunHost {
   readonly #parts: TurnParts;
   readonly #abort = new AbortController();
   readonly #startedAt: number;
-  readonly #toolsUsed: string[] = [];
+  /** Names of the calls that were let run, by id. */
+  readonly #started = new Map<string, string>();
   readonly #denials: PermissionDenial[] = [];
   readonly #changes = new ChangeTracker();
   #changed: Changes | null = null;
@@ -78,11 +79,12 @@ export class Turn implements RunHost {
       requestId,
       conversation: order.ref.conversation,
       profileModel: order.profile.model,
+      maxTurns: this.#parts.maxTurns,
       seconds: (clock.monotonic() - this.#startedAt) / 1000,
       end,
       stop: this.#stop,
       thrown,
-      toolsUsed: this.#toolsUsed,
+      toolsUsed: [...new Set(this.#started.values())],
       denials: this.#denials,
       changes: this.#changed,
     });
@@ -114,7 +116,7 @@ export class Turn implements RunHost {
       input: call.input,
       decided_by: decision.rule,
     });
-    if (!this.#toolsUsed.includes(call.name)) this.#toolsUsed.push(call.name);
+    this.#started.set(call.id, call.name);
     return { behavior: 'allow' };
   }
 
@@ -129,6 +131,14 @@ export class Turn implements RunHost {
     this.#denials.push({ tool_use_id: call.id, tool: call.name, reason });
     await this.record({ type: 'tool_denied', tool_use_id: call.id, name: call.name, reason });
     return { behavior: 'deny', message: `${reason} ${toClaude[decision.decision]}` };
+  }
+
+  async toolRefused(id: string): Promise<void> {
+    const tool = this.#started.get(id);
+    if (tool === undefined || !this.#started.delete(id)) return;
+    const reason = 'Claude Code itself does not run this unasked.';
+    this.#denials.push({ tool_use_id: id, tool, reason });
+    await this.record({ type: 'tool_denied', tool_use_id: id, name: tool, reason });
   }
 
   batchEnded(turn: BrokerTurn): 'continue' | 'stop' {

@@ -48,12 +48,15 @@ const sensitive = new Set([
   '.envrc',
 ]);
 
+/** False for a path that Claude Code reads as another one: it drops white space around a path and expands `~`. */
+const isTakenAsItIs = (path: string) => path === path.trim() && !/^~(?:\/|$)/u.test(path) && !path.includes('\0');
+
 /**
  * Follows a path component by component, links included, as it stands at this moment. The path is as Claude names it.
  * Answers `outside` as soon as it leaves the workspace or cannot be followed.
  */
 export async function placeOf(view: WorkspaceView, path: string): Promise<ToolRequest['place']> {
-  if (path.includes('\0')) return 'outside';
+  if (!isTakenAsItIs(path)) return 'outside';
   const absolute = isAbsolute(path) ? path : join(view.root, path);
   if (!isWithin(view.root, absolute)) return 'outside';
   const parts = relative(view.root, absolute).split(sep);
@@ -122,8 +125,12 @@ export function pathsOf(name: string, input: Input): string[] | null {
   }
 }
 
-/** The longest part of a glob pattern that is a plain path. One that could climb or start anew after a wildcard counts as outside. */
+/**
+ * The longest part of a glob pattern that is a plain path. One that could climb or start anew after a wildcard or an
+ * escape counts as outside.
+ */
 function globBase(path: string, pattern: string): string {
+  if (/\\[./~]/u.test(pattern)) return '/..';
   const parts = pattern.split('/');
   const wild = parts.findIndex((part) => /[*?[{!(]/u.test(part));
   if (wild !== -1 && (pattern.includes('..') || /[{,(|][/~]/u.test(pattern))) return '/..';
