@@ -238,7 +238,7 @@ describe('project_path', () => {
   });
 
   test('that is no path is refused', async () => {
-    for (const path of ['', 'a\0b', '/tmp/\n', '\u001b', 1, ['/tmp'], {}, '\ud800', `/${'x'.repeat(4096)}`]) {
+    for (const path of ['a\0b', '/tmp/\n', '\u001b', 1, ['/tmp'], {}, '\ud800', `/${'x'.repeat(4096)}`]) {
       await refused(path, 422, 'validation_failed');
     }
     const { body } = await query(service, { prompt: 'x', project_path: join(base, 'roots'), files: [file()] });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { statSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -12,6 +13,8 @@ import { leftOut } from '../support/needs.ts';
 import { processesWith } from '../support/processes.ts';
 import { answerOf, rows, scripted, turnState } from '../support/runs.ts';
 import { runProgram, startProgram, type Program } from '../support/service.ts';
+
+const repository = join(import.meta.dirname, '../..');
 
 let base: string;
 before(async () => {
@@ -131,13 +134,24 @@ describe('a start that cannot be is one line and a code', { concurrency: 3 }, ()
     assertOneLine(await failure(['serve'], env, cwd), 1, join(cwd, 'file/data'), 'data directory');
   });
 
+  /** The repository as an account sees it that may not pass all directories above it: mounted there once more. */
+  const asStranger = (point: string): string[] => {
+    const above = repository.split('/').map((_, index, parts) => parts.slice(0, index + 1).join('/') || '/');
+    const closed = above.find((path) => (statSync(path).mode & 0o001) === 0) ?? '';
+    const script = `
+      if [ -n "$3" ]; then
+        mount --bind "$1" "$2" && mount -t tmpfs -o mode=755 none "$3" && mkdir -p "$1" && mount --bind "$2" "$1"
+      fi && shift 3 && exec setpriv --reuid=12345 --regid=12345 --clear-groups "$@"`;
+    return ['unshare', '--mount', 'sh', '-c', script, 'sh', repository, point, closed];
+  };
+
   const noRights = { skip: leftOut('a start without rights', ['setpriv']) };
   test('the data directory cannot be written, or belongs to another user', noRights, async () => {
     const cwd = await directory();
     await chmod(cwd, 0o555);
     // An account that is in no list of users and has no home directory.
     const isRoot = process.getuid?.() === 0;
-    const through = isRoot ? ['setpriv', '--reuid=12345', '--regid=12345', '--clear-groups'] : [];
+    const through = isRoot ? asStranger(await directory()) : [];
     assertOneLine(await failure(['serve'], anyPort, cwd, through), 1, join(cwd, 'data'), 'EACCES');
     await chmod(cwd, 0o755);
     if (!isRoot) return;

@@ -78,7 +78,7 @@ test('a server that is killed loses what its turn did to the files, and nothing 
     keptName: name,
     script: 'cat a; rm a; touch b; echo; echo ready; sleep 300',
   };
-  const owner = spawn(process.execPath, [join(import.meta.dirname, 'jail-owner.ts'), JSON.stringify(wanted)], {
+  const owner = spawn(process.execPath, [join(import.meta.dirname, 'jail-owner-support.ts'), JSON.stringify(wanted)], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: {},
     cwd: '/',

@@ -5,6 +5,7 @@ import type { Toolbox } from './bwrap.ts';
 import { probeWalls, type Isolation } from './isolation.ts';
 import type { Jails, JailsOptions } from './jail-types.ts';
 import { createKeptFiles } from './kept-files.ts';
+import { LitterBook } from './litter.ts';
 import { LiveJail } from './live-jail.ts';
 import { planJail, type Planner } from './plan.ts';
 import { reachableBinary } from './binary.ts';
@@ -31,7 +32,15 @@ export async function createJails(options: JailsOptions): Promise<Jails> {
   const { isolation, tools } = await isolate(options, users);
   const binary = tools === null ? await reachableBinary(options.claudeBinary, runDir, users) : options.claudeBinary;
   const keptFiles = createKeptFiles(options.keptDir);
-  const planner: Planner = { ...options, claudeBinary: binary, users, tools, owner, keptFiles };
+  const planner: Planner = {
+    ...options,
+    claudeBinary: binary,
+    users,
+    tools,
+    owner,
+    keptFiles,
+    litterBook: new LitterBook(),
+  };
   const open = new Map<string, { jail: LiveJail; startedAt: number }>();
   let watchdog: ChildProcess | null = null;
 

@@ -12,6 +12,7 @@ import { SallyportError } from '../engine/errors.ts';
 import type { Log } from '../engine/ports.ts';
 import { wallsCommand, type Walls } from './bwrap.ts';
 import type { Jail } from './jail-types.ts';
+import type { Litter } from './litter.ts';
 import { record } from './reaper.ts';
 import { identify, killAll, killGroup, killTraces, marker, type ProcessId, type Traces } from './registry.ts';
 import { writeFilesBelow } from './slot-files.ts';
@@ -36,6 +37,10 @@ export interface JailPlan {
   /** Keeps the files of the slot, if they are to be kept. */
   readonly keep: () => Promise<void>;
   readonly owner: ProcessId;
+  /** What the process may leave in its workspace; null: nothing. */
+  readonly litter: Litter | null;
+  /** Deletes the litter. Told when no process is left. */
+  readonly sweep: () => Promise<void>;
   readonly log: Log;
   /** Told before the process starts. */
   readonly starting: () => void;
@@ -59,6 +64,7 @@ export class LiveJail implements Jail {
   #leader: ProcessId | null = null;
   #killed = false;
   #removal: Promise<void> | null = null;
+  #swept: Promise<void> | null = null;
 
   constructor(plan: JailPlan) {
     this.#plan = plan;
@@ -90,7 +96,8 @@ export class LiveJail implements Jail {
     this.#leader = identify(child.pid);
     try {
       // The process waits for its first message on standard input, which nobody can send before this returns.
-      record(this.#plan.place.directory, { ...this.#traces(), owner: this.#plan.owner });
+      const { owner, litter, place } = this.#plan;
+      record(place.directory, { ...this.#traces(), owner, litter });
     } catch (error) {
       this.kill();
       throw SallyportError.from(error);
@@ -151,6 +158,8 @@ export class LiveJail implements Jail {
     this.kill();
     await this.exited;
     if (!(await killAll(this.#traces(), 5_000))) throw new Error(`processes of jail ${this.id} cannot be ended`);
+    this.#swept ??= this.#plan.sweep();
+    await this.#swept;
   }
 
   /** After the end of the first process: resolves `exited` once none of the others is left. */

@@ -5,6 +5,7 @@ import { SallyportError } from '../engine/errors.ts';
 import { inside, systemBinds, type Bind, type Toolbox, type Walls } from './bwrap.ts';
 import type { JailProfile, JailsOptions } from './jail-types.ts';
 import type { KeptFiles } from './kept-files.ts';
+import type { LitterBook } from './litter.ts';
 import type { JailPlan } from './live-jail.ts';
 import { record } from './reaper.ts';
 import { marker, type ProcessId } from './registry.ts';
@@ -17,6 +18,7 @@ export interface Planner extends JailsOptions {
   /** Null: no walls. */
   readonly tools: Toolbox | null;
   readonly owner: ProcessId;
+  readonly litterBook: LitterBook;
   readonly keptFiles: KeptFiles;
 }
 
@@ -38,7 +40,7 @@ export async function planJail(
   profile: JailProfile,
   told: Pick<JailPlan, 'starting' | 'removed'>,
 ): Promise<JailPlan> {
-  const { runDir, tools, users, owner, log, claudeBinary, keptFiles } = planner;
+  const { runDir, tools, users, owner, log, claudeBinary, keptFiles, litterBook } = planner;
   const { keptName } = profile;
   const project = profile.projectPath === null ? null : await judge(planner, profile.projectPath);
   const ownUser = users !== null && (project === null || project.owner.uid === 0);
@@ -51,9 +53,16 @@ export async function planJail(
     const place = await makePlace(runDir, id, user);
     record(place.directory, { id, uid: ownUser && user ? user.uid : null, leader: null, owner });
     if (keptName !== undefined && project === null) await keptFiles.restore(keptName, place.slot, user);
+    // Only a sandbox inside our walls makes mount points, and only where it may write.
+    const littered = tools !== null && profile.bash && profile.access === 'rw';
+    const workspace = project?.path ?? place.slot;
     return {
       id,
       place,
+      litter: littered ? litterBook.enter(workspace, user) : null,
+      sweep: async () => {
+        if (littered) await litterBook.leave(workspace);
+      },
       projectPath: project?.path ?? null,
       user,
       ownUser,

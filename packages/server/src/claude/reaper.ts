@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sweepLitter, type Litter } from './litter.ts';
 import { identify, isRunning, killAll, type ProcessId, type Traces } from './registry.ts';
 import { deleteTree, layout } from './slots.ts';
 
@@ -9,6 +10,8 @@ import { deleteTree, layout } from './slots.ts';
 export interface Entry extends Traces {
   /** The server that made it. */
   readonly owner: ProcessId;
+  /** What its processes may leave in their workspace. */
+  readonly litter?: Litter | null;
 }
 
 /** What a reaping found. */
@@ -42,6 +45,7 @@ export async function reap(runDir: string, owner?: ProcessId): Promise<Reaped> {
     const entry = readEntry(directory, id);
     if (owner === undefined ? entry !== null && isRunning(entry.owner) : !isSame(entry?.owner, owner)) continue;
     const gone = await killAll(entry ?? { id, uid: null, leader: null }, patience);
+    if (gone && entry?.litter) await sweepLitter(entry.litter);
     const deleted =
       gone &&
       (await deleteTree(directory).then(
