@@ -156,6 +156,10 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
     clock: systemClock,
     log: logger,
     record: (call) => stores.usage.record(call),
+    timeouts: {
+      firstByteMs: settings.upstreamFirstByteSeconds * 1000,
+      silenceMs: settings.upstreamSilenceSeconds * 1000,
+    },
   });
   teardown.add(() => broker.close());
   const { transcripts } = stores;

@@ -31,8 +31,18 @@ const processBytes = 300_000_000;
 /** Fills in what depends on other settings or on the machine, and refuses what does not go together. */
 export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
   const { values, cwd, machine } = input;
-  const { host, port, anthropicApiKey, anthropicBaseUrl, isolation, conversationTtlSeconds, drainSeconds, logLevel } =
-    values;
+  const {
+    host,
+    port,
+    anthropicApiKey,
+    anthropicBaseUrl,
+    isolation,
+    upstreamFirstByteSeconds,
+    upstreamSilenceSeconds,
+    conversationTtlSeconds,
+    drainSeconds,
+    logLevel,
+  } = values;
   const { corsOrigins, publicHosts, trustedProxies } = values;
   const loopback = isLoopback(host);
   const maxProcesses = values.maxProcesses ?? processesOf(machine);
@@ -58,6 +68,8 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     maxProcesses,
     maxWaiting: values.maxWaiting ?? 10 * maxProcesses,
     maxBodyBytes: values.maxBodyBytes ?? values.maxFilesBytes * 1.25,
+    upstreamFirstByteSeconds,
+    upstreamSilenceSeconds,
     conversationTtlSeconds,
     drainSeconds,
     logLevel,

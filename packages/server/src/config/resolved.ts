@@ -16,6 +16,8 @@ export interface Settings {
   readonly upstream: 'anthropic' | 'simulator';
   readonly anthropicApiKey: string | null;
   readonly anthropicBaseUrl: string;
+  readonly upstreamFirstByteSeconds: number;
+  readonly upstreamSilenceSeconds: number;
   /** Holds `defaultModel`. */
   readonly models: readonly string[];
   readonly defaultModel: string;

@@ -82,6 +82,16 @@ export const table = {
     defaultText: '`anthropic` when `ANTHROPIC_API_KEY` is set, else `simulator`',
     text: 'Which model answers: a real one, or the built-in simulated one, which needs no key.',
   }),
+  upstreamFirstByteSeconds: setting(wholeNumber(1, 3600), {
+    variable: 'SALLYPORT_UPSTREAM_FIRST_BYTE_SECONDS',
+    default: '120',
+    text: 'How long the upstream may take to begin an answer, in seconds.',
+  }),
+  upstreamSilenceSeconds: setting(wholeNumber(1, 3600), {
+    variable: 'SALLYPORT_UPSTREAM_SILENCE_SECONDS',
+    default: '60',
+    text: 'How long the upstream may fall silent within an answer, in seconds.',
+  }),
   models: setting(modelNames, {
     variable: 'SALLYPORT_MODELS',
     default: null,
