@@ -159,6 +159,16 @@ describe('a start that cannot be is one line and a code', { concurrency: 3 }, ()
     assertOneLine(await failure(['serve'], anyPort, cwd, through), 1, join(cwd, 'data'), 'belongs to another');
   });
 
+  const needsRoot = process.getuid?.() === 0;
+  if (needsRoot) {
+    test('the run directory lies where the users of the jails cannot go', async () => {
+      const cwd = await directory();
+      await mkdir(join(cwd, 'closed'), { mode: 0o700 });
+      const env = { ...anyPort, SALLYPORT_RUN_DIR: join(cwd, 'closed/run') };
+      assertOneLine(await failure(['serve'], env, cwd), 1, join(cwd, 'closed/run'), 'cannot pass');
+    });
+  }
+
   const noNamespaces = { skip: leftOut('a start without namespaces', ['unshare']) };
   test('there is no jail and the address can be reached from elsewhere', noNamespaces, async () => {
     const env = { ...anyPort, SALLYPORT_HOST: '0.0.0.0' };

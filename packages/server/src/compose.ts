@@ -149,10 +149,11 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
   });
   teardown.add(() => jails.close());
   refuseExposure(settings, jails);
+  const prices = loadPrices(settings.prices);
   const broker = await createBroker({
     socketPath: run.brokerSocket,
     upstream: await upstreamOf(settings, teardown),
-    prices: loadPrices(settings.prices),
+    prices,
     clock: systemClock,
     log: logger,
     record: (call) => stores.usage.record(call),
@@ -173,7 +174,7 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
     maxWaiting,
   });
   teardown.add(() => runner.close());
-  return { jails, broker, runner, ownDirectories: [dataDir, await realpath(run.path)] };
+  return { jails, broker, runner, prices, ownDirectories: [dataDir, await realpath(run.path)] };
 }
 
 async function start(settings: Settings, options: ComposeOptions, teardown: Teardown): Promise<Sallyport> {
@@ -188,7 +189,7 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     ...(options.logTo && { destination: options.logTo }),
   });
   for (const warning of settings.warnings) logger.warn(warning);
-  const { jails, broker, runner, ownDirectories } = await startRunner(settings, stores, logger, teardown);
+  const { jails, broker, runner, prices, ownDirectories } = await startRunner(settings, stores, logger, teardown);
   const { jailed, problems } = jails.isolation;
   const { models, defaultModel, workspaceRoots } = settings;
   const engine = await createEngine({
@@ -201,6 +202,7 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     logger,
     policy: { models, defaultModel, openToolsUnasked: jailed || settings.isolation === 'none' },
     workspaceRoots,
+    isPriced: (model) => prices.of(model) !== null,
     conversationTtlSeconds: settings.conversationTtlSeconds,
     isProtected: (path) => isProtected(path, ownDirectories),
   });

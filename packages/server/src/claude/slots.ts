@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { execFile, spawn } from 'node:child_process';
-import { chmod, chown, lstat, mkdir, opendir, readdir, rm, rmdir, unlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, lstat, mkdir, opendir, readdir, realpath, rm, rmdir, unlink, writeFile } from 'node:fs/promises';
 import { readFileSync } from 'node:fs';
-import { isAbsolute, join, relative, sep } from 'node:path';
+import { dirname, isAbsolute, join, relative, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { SallyportError } from '../engine/errors.ts';
@@ -56,7 +56,17 @@ export async function prepareRunDirectory(path: string): Promise<RunDirectory> {
     if (process.getuid && found.uid !== process.getuid()) throw refuse(`${directory} belongs to another user`);
     await chmod(directory, 0o711);
   }
+  const closed = process.getuid?.() === 0 ? await closedAbove(path) : null;
+  if (closed !== null) throw refuse(`the users that Claude Code runs as cannot pass ${closed}`);
   return { path, brokerSocket };
+}
+
+/** The outermost directory above a path that not everybody may pass; null when there is none. */
+async function closedAbove(path: string): Promise<string | null> {
+  const parent = dirname(await realpath(path));
+  const above = parent.split('/').map((_, index, parts) => parts.slice(0, index + 1).join('/') || '/');
+  for (const directory of above) if (((await lstat(directory)).mode & 0o001) === 0) return directory;
+  return null;
 }
 
 /** Deletes the run directory of a server that is closing, unless something is left in it. Never rejects. */

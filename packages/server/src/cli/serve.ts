@@ -29,5 +29,8 @@ export function startFailure(error: unknown, settings: Settings | null): string 
     return `${place} is not an address of this machine: set SALLYPORT_HOST`;
   if (code === 'EACCES' && message.includes('listen'))
     return `${place} may not be used by this user: choose a SALLYPORT_PORT of 1024 or more`;
-  return (error instanceof Error ? message : String(error)).split('\n')[0] ?? 'unknown failure';
+  // Public sentences are for clients; who starts the service is to read the cause.
+  const { name, cause } = error as Error;
+  const said = name === 'SallyportError' && cause instanceof Error ? cause.message : message;
+  return (error instanceof Error ? said : String(error)).split('\n')[0] ?? 'unknown failure';
 }

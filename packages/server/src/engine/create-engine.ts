@@ -23,6 +23,16 @@ interface Running {
   readonly ended: Promise<TurnOutcome>;
 }
 
+const unpriced = new SallyportError('validation_failed', {
+  issues: [
+    {
+      loc: ['body', 'max_budget_usd'],
+      msg: 'cannot be kept: the price of the model is not known here',
+      type: 'value_error',
+    },
+  ],
+});
+
 const keyOf = (tenant: string, conversation: string): string => JSON.stringify([tenant, conversation]);
 
 /** Ends the turns that an earlier process of the service left open, then serves. */
@@ -148,7 +158,9 @@ class OneNodeEngine implements OwnEngine {
     const { workspaceRoots, isProtected, policy } = this.#parts;
     const path = request.project_path;
     const projectPath = path === undefined ? null : await resolveProject(path, workspaceRoots, isProtected);
-    return decideProfile(principal, request, projectPath, policy);
+    const profile = decideProfile(principal, request, projectPath, policy);
+    if (request.max_budget_usd !== undefined && !this.#parts.isPriced(profile.model)) throw unpriced;
+    return profile;
   }
 
   /** What a conversation was allowed at its start may have been withdrawn since. */

@@ -120,6 +120,8 @@ export interface EngineParts {
   readonly workspaceRoots: readonly string[];
   /** True for the service's own directories, which no run may have as its workspace. */
   readonly isProtected: (path: string) => boolean;
+  /** False: what a call of the model costs is not known, so it cannot have a budget. */
+  readonly isPriced: (model: string) => boolean;
   /** Seconds without a message after which a conversation ends by itself. */
   readonly conversationTtlSeconds: number;
 }
