@@ -79,7 +79,9 @@ async function isolate(
   if (setting === 'none') return { isolation: { setting, jailed: false, problems: [] }, tools: null };
   const { tools, problems } = await probeWalls({ users, runDir, id: newId('proc').slice(0, 17) });
   if (tools === null && setting === 'bwrap') {
-    throw new SallyportError('isolation_unavailable', { cause: new Error(problems.join(' ')) });
+    throw new SallyportError('isolation_unavailable', {
+      cause: new Error(`no jail can be made here: ${problems.join(' ')}`),
+    });
   }
   if (tools === null) log.warn({ problems }, 'Claude Code cannot be jailed here');
   return { isolation: { setting, jailed: tools !== null, problems }, tools };

@@ -62,9 +62,9 @@ export async function startRunner(
 ): Promise<TestRunner> {
   // A short path: that of a socket is bounded.
   const base = await realpath(await mkdtemp(join(tmpdir(), 'spr-')));
-  const { path: runDir, brokerSocket } = await prepareRunDirectory(join(base, 'run'));
   // Claude Code may run as another user.
   await chmod(base, 0o755);
+  const { path: runDir, brokerSocket } = await prepareRunDirectory(join(base, 'run'));
   const { after } = options;
   const project = after?.project ?? (await openDirectory(base));
   const keptDir = after?.keptDir ?? join(base, 'data/workspaces');

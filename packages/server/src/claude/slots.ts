@@ -57,7 +57,7 @@ export async function prepareRunDirectory(path: string): Promise<RunDirectory> {
     await chmod(directory, 0o711);
   }
   const closed = process.getuid?.() === 0 ? await closedAbove(path) : null;
-  if (closed !== null) throw refuse(`the users that Claude Code runs as cannot pass ${closed}`);
+  if (closed !== null) throw refuse(`the users that Claude Code runs as cannot pass ${closed}; set SALLYPORT_RUN_DIR`);
   return { path, brokerSocket };
 }
 
