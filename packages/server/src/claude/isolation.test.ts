@@ -69,7 +69,8 @@ describe('isolation', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
 
   test('a demanded jail that does not work is an error that says why', async (t) => {
     const missing = await elsewhere(t, 'bwrap', absent('socat'));
-    assert.deepEqual(missing, { code: 'isolation_unavailable', cause: 'socat is not installed (package socat).' });
+    const cause = 'no jail can be made here: socat is not installed (package socat).';
+    assert.deepEqual(missing, { code: 'isolation_unavailable', cause });
     const forbidden = await elsewhere(t, 'bwrap', withoutNamespaces);
     assert.equal(forbidden['code'], 'isolation_unavailable');
     assert.match(String(forbidden['cause']), /namespace/i);
