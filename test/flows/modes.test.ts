@@ -103,14 +103,14 @@ function batches(at: string, other: string, links: boolean): Call[][] {
 const edits = (mode: Mode) => mode === 'acceptEdits' || mode === 'strict';
 
 /** Why a call is denied in a mode; null when it runs, undefined when Claude Code itself turns it away. */
-function denial(mode: Mode, kind: Kind, name: string): string | null | undefined {
+function denial(mode: Mode, kind: Kind): string | null | undefined {
   if (kind === 'absent' || kind === 'refused') return undefined;
   if (kind === 'outside') return 'The path is outside the workspace.';
   if (kind === 'read') return null;
   if (mode === 'readOnly') return 'This run may only read.';
   if (kind === 'sensitive')
     return 'Files that configure programs (.git, .claude and the like) cannot be changed in this run.';
-  return mode === 'askForEdits' ? `${name} needs the approval of a human.` : null;
+  return mode === 'askForEdits' ? 'The user did not allow this call.' : null;
 }
 
 /** Files that hold something, and links, by relative path. */
@@ -156,7 +156,7 @@ function expectedAnswer([id, kind]: Call, why: string | null | undefined): strin
 }
 
 function assertAnswers(mode: Mode, calls: readonly Call[], played: Played): void {
-  const judged = calls.map((call) => ({ call, why: denial(mode, call[1], call[2]) }));
+  const judged = calls.map((call) => ({ call, why: denial(mode, call[1]) }));
   assert.deepEqual(
     judged.map(({ call, why }) => answerTo(played, call, why)),
     judged.map(({ call, why }) => expectedAnswer(call, why)),

@@ -96,7 +96,9 @@ describe('where the log cannot be written before a tool, the tool does not run',
         assert.equal(run.ran('mark'), false);
         const failsBefore = at === 'accept' || at === 'begin';
         assert.equal(callsWith(service, run.word).length, failsBefore ? 0 : 1);
-        if (at !== 'accept') assert.equal(run.state(), 'failed');
+        // Where nothing ran for want of space, nothing is left either: the same request may come again.
+        const nothing = at === 'begin' && way === 'full';
+        if (at !== 'accept') assert.equal(run.state(), nothing ? undefined : 'failed');
         assert.equal(run.stored().includes('tool_start'), at === 'tool_start' && way === 'lost');
       });
     }

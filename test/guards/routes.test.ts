@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { defaultBounds, operations, type Operation } from '@sallyport/protocol';
+import type { Tickets } from '../../packages/server/src/engine/tickets.ts';
 import { mayUse } from '../../packages/server/src/engine/principal.ts';
 import { bearer, exchange, listen, roles, secretOf, testApp } from '../../packages/server/src/http/testing.ts';
 
@@ -19,7 +20,8 @@ const publicPages = [
 
 const table = Object.values<Operation>(operations(defaultBounds));
 const guarded = table.filter(({ right }) => right !== 'public');
-const pathOf = ({ path }: Operation): string => path.replaceAll(/\{\w+\}/g, 'x');
+const pathOf = ({ path }: Operation): string => path.replaceAll(/\{\w+(\.\.\.)?\}/g, 'x');
+const urlOf = ({ path }: Operation): string => path.replaceAll(/\{\w+\.\.\.\}/g, '*').replaceAll(/\{(\w+)\}/g, ':$1');
 const methodsOf = ({ method }: Operation): readonly string[] => (method === 'GET' ? ['GET', 'HEAD'] : [method]);
 
 test('only the listed operations are public', () => {
@@ -34,9 +36,7 @@ test('the app has a route for every operation, the listed pages, and nothing els
   const { app } = await testApp();
   const routes = app.appState.routes.list();
   const served = routes.filter(({ operation }) => operation).map(({ method, url }) => `${method} ${url}`);
-  const declared = table.flatMap((operation) =>
-    methodsOf(operation).map((method) => `${method} ${operation.path.replaceAll(/\{(\w+)\}/g, ':$1')}`),
-  );
+  const declared = table.flatMap((operation) => methodsOf(operation).map((method) => `${method} ${urlOf(operation)}`));
   assert.deepEqual(served.toSorted(), declared.toSorted());
   const pages = routes.filter(({ operation }) => !operation);
   assert.ok(pages.every(({ documentation, method }) => documentation && ['GET', 'HEAD'].includes(method)));
@@ -83,6 +83,32 @@ for (const operation of guarded) {
     await app.close();
   });
 }
+
+test('a ticket lets nobody in but to the one route that takes it, and is not used up elsewhere', async () => {
+  const redeemed: string[] = [];
+  const tickets: Tickets = {
+    issue: async () => 'ticket-x',
+    async redeem(ticket) {
+      redeemed.push(ticket);
+      return { tenant: 'default', key: 'admin' };
+    },
+  };
+  const { app, engine } = await testApp({ tickets });
+  assert.deepEqual(
+    table.filter(({ takesTicket }) => takesTicket).map(({ id }) => id),
+    ['conversationEvents'],
+  );
+  for (const operation of guarded.filter(({ takesTicket }) => !takesTicket)) {
+    for (const method of methodsOf(operation)) {
+      const url = `${pathOf(operation)}?ticket=ticket-x`;
+      const answer = await app.inject({ method: method as 'GET', url, headers: { cookie: 'ticket=ticket-x' } });
+      assert.equal(answer.statusCode, 401, `${method} ${operation.path}`);
+    }
+  }
+  assert.deepEqual(redeemed, []);
+  assert.equal(engine.calls.length + engine.asked.length + engine.modelCalls, 0);
+  await app.close();
+});
 
 test('each role reaches exactly the operations whose right it has', async () => {
   const { app } = await testApp();

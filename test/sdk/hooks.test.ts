@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { HookCallback, Options, PermissionMode } from '@anthropic-ai/claude-agent-sdk';
-import { createHooks } from '../../packages/server/src/claude/hooks.ts';
+import { createHooks, type HookDuties } from '../../packages/server/src/claude/hooks.ts';
 import { allow, startClaude } from './claude.ts';
 
 const limit = { timeout: 30_000 };
@@ -50,16 +50,50 @@ test('a hook that is told to block does not', limit, async () => {
 });
 
 test('our hooks let nothing run that was not allowed', limit, async () => {
-  const duties = { tools: new Set(['Bash']), structured: false, batchEnded: () => 'continue' as const, failed() {} };
-  const broken = createHooks({ ...duties, toolCall: () => Promise.reject(new Error('boom')) });
+  const hooksFor = (toolCall: HookDuties['toolCall']) => {
+    const permit = () => Promise.reject(new Error('not asked'));
+    const duties = { tools: new Set(['Bash']), structured: false, toolCall, permit, failed() {} };
+    return createHooks(() => ({ ...duties, batchEnded: () => 'continue' }));
+  };
+  const broken = hooksFor(() => Promise.reject(new Error('boom')));
   assert.equal((await run(broken)).ran, false);
-  const denying = createHooks({ ...duties, toolCall: async () => ({ behavior: 'deny', message: 'canary-reason' }) });
+  const denying = hooksFor(async () => ({ behavior: 'deny', message: 'canary-reason' }));
   const denied = await run(denying);
   assert.equal(denied.ran, false);
   assert.match(JSON.stringify(denied.messages), /canary-reason/);
-  const allowing = createHooks({ ...duties, toolCall: async () => ({ behavior: 'allow' }) });
+  const allowing = hooksFor(async () => ({ behavior: 'allow' }));
   assert.equal((await run(allowing)).ran, true);
   assert.equal((await run(allowing, 'dontAsk')).ran, true, 'an allow is stronger than the mode');
+});
+
+test('what a hook leaves to a human is asked about in every mode, but a question only in one', limit, async () => {
+  const ask: HookCallback = async () => ({
+    hookSpecificOutput: { hookEventName: 'PreToolUse', permissionDecision: 'ask' },
+  });
+  const option = (label: string) => ({ label, description: label });
+  const question = { question: 'Which?', header: 'Which', options: [option('A'), option('B')], multiSelect: false };
+  const steps = [
+    { tools: [{ name: 'Bash', input: { command: 'ls' } }] },
+    { tools: [{ name: 'AskUserQuestion', input: { questions: [question] } }] },
+    { text: 'done' },
+  ];
+  for (const permissionMode of ['default', 'dontAsk'] as const) {
+    const asked: string[] = [];
+    const canUseTool: Options['canUseTool'] = async (name) => {
+      asked.push(name);
+      return { behavior: 'deny', message: 'no' };
+    };
+    const hooks = { PreToolUse: [{ hooks: [ask] }] };
+    const tools = ['Bash', 'AskUserQuestion'];
+    const claude = await startClaude({ steps }, { tools, permissionMode, canUseTool, hooks });
+    try {
+      claude.send('go');
+      await claude.turn();
+      assert.deepEqual(asked, permissionMode === 'default' ? tools : ['Bash']);
+    } finally {
+      await claude.close();
+    }
+  }
 });
 
 test('a stop after a batch ends the turn before the next model call', limit, async () => {

@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { SDKSystemMessage } from '@anthropic-ai/claude-agent-sdk';
+import type { Options, SDKSystemMessage } from '@anthropic-ai/claude-agent-sdk';
 import { toolNames } from '@sallyport/protocol';
 import { startClaude } from './claude.ts';
 
@@ -22,14 +22,16 @@ async function initOf(claude: Awaited<ReturnType<typeof startClaude>>): Promise<
 test('it starts with the tools, the mode and the session it was given, and says so', limit, async () => {
   for (const tools of [[...toolNames], ['Read', 'Grep', 'Glob'], []]) {
     const sessionId = randomUUID();
-    const claude = await startClaude(script, { tools, permissionMode: 'dontAsk', sessionId });
+    // Questions exist only where somebody can be asked.
+    const canUseTool: Options['canUseTool'] = async () => ({ behavior: 'deny', message: 'no' });
+    const claude = await startClaude(script, { tools, permissionMode: 'default', canUseTool, sessionId });
     try {
       claude.send('go');
       const init = await initOf(claude);
       assert.deepEqual(init.tools.toSorted(), tools.toSorted());
       assert.deepEqual(
         [init.permissionMode, init.mcp_servers, init.session_id, init.cwd],
-        ['dontAsk', [], sessionId, claude.workspace],
+        ['default', [], sessionId, claude.workspace],
       );
       const [request] = claude.simulator.requests;
       assert.equal(request?.sessionId, sessionId);

@@ -6,11 +6,16 @@ type Stores = Parameters<NonNullable<ComposeOptions['stores']>>[0];
 /** Where a store fails: at a method, or at `append` of an event of that type. */
 export type Point =
   | 'accept'
+  | 'accept_next'
   | 'begin'
+  | 'count'
   | 'text'
   | 'tool_start'
   | 'tool_end'
   | 'tool_denied'
+  | 'approval_decided'
+  | 'request'
+  | 'image'
   | 'finish'
   | 'read'
   | 'usage'
@@ -37,7 +42,7 @@ const hangMs = 400;
 
 /** Stores that fail for the runs that have a plan, each as it says, and for no other. */
 export function failingStores(stores: Stores): Stores {
-  const { turns, usage, transcripts } = stores;
+  const { turns, approvals, images, usage, transcripts } = stores;
   const plans = new Map<string, { readonly plan: Plan; seen: number }>();
 
   async function guard<T>(id: string, point: string, work: () => Promise<T>): Promise<T> {
@@ -64,10 +69,22 @@ export function failingStores(stores: Stores): Stores {
         return guard(id, 'accept', () => turns.accept(accepted));
       },
       begin: (ref, at) => guard(ref.conversation, 'begin', () => turns.begin(ref, at)),
-      append: (ref, at, events) => guard(ref.conversation, events[0]?.type ?? '', () => turns.append(ref, at, events)),
+      acceptNext: (next) => guard(next.conversation, 'accept_next', () => turns.acceptNext(next)),
+      append: (ref, at, events, state, audit) =>
+        guard(ref.conversation, events[0]?.type ?? '', () => turns.append(ref, at, events, state, audit)),
+      count: (ref, counters) => guard(ref.conversation, 'count', () => turns.count(ref, counters)),
       finish: (ref, end) => guard(ref.conversation, 'finish', () => turns.finish(ref, end)),
       read: (tenant, conversation, after, limit) =>
         guard(conversation, 'read', () => turns.read(tenant, conversation, after, limit)),
+    },
+    approvals: {
+      ...approvals,
+      request: (ref, approval, event) =>
+        guard(ref.conversation, 'request', () => approvals.request(ref, approval, event)),
+    },
+    images: {
+      ...images,
+      before: (ref, path, content) => guard(ref.conversation, 'image', () => images.before(ref, path, content)),
     },
     usage: {
       ...usage,

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Brain, RecordedRequest, Step } from '@sallyport/simulator';
+import { call } from './approvals.ts';
 import { callsWith, scripted, send } from './runs.ts';
 import type { TestService } from './service.ts';
 
@@ -15,7 +17,7 @@ export interface Played {
 
 /**
  * Runs a query in which the model does what the steps or the brain say, with ten model calls unless the request says
- * otherwise. Give each tool call an id, to ask what came back for it. With steps, or with one brain for all, runs may
+ * otherwise, and a human who is asked allows nothing. Give each tool call an id, to ask what came back for it. With steps, or with one brain for all, runs may
  * be played at the same time.
  */
 export async function play(
@@ -25,12 +27,36 @@ export async function play(
   { words = 'Go.', signal }: { readonly words?: string; readonly signal?: AbortSignal } = {},
 ): Promise<Played> {
   const mark = `${words} (${randomUUID()})`;
-  if (typeof script === 'function') service.simulator.play(script);
-  const prompt = typeof script === 'function' ? mark : scripted(script, mark);
-  const response = await send(service, 'query', { max_turns: 10, timeout: 200, ...request, prompt }, signal);
-  const body = (await response.json()) as Record<string, any>;
+  // All calls of a step in one answer, also where the upstream is told to make one at a time.
+  const together =
+    typeof script === 'function' ? togetherOf(script) : script.map((step) => ({ parallel: true, ...step }));
+  if (typeof together === 'function') service.simulator.play(together);
+  const prompt = typeof together === 'function' ? mark : scripted(together, mark);
+  const over = new AbortController();
+  const denying = denyAll(service, over.signal);
+  const answer = async () => {
+    const response = await send(service, 'query', { max_turns: 10, timeout: 200, ...request, prompt }, signal);
+    return { response, body: (await response.json()) as Record<string, any> };
+  };
+  const { response, body } = await answer().finally(() => over.abort());
+  await denying;
   const calls = callsWith(service, mark);
   return { status: response.status, body, calls, returned: (id) => returnedBy(calls, id) };
+}
+
+const togetherOf =
+  (brain: Brain): Brain =>
+  async (request, context) => ({ parallel: true, ...(await brain(request, context)) });
+
+/** A human who allows nothing, until the signal is aborted. */
+async function denyAll(service: { url: string }, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const { body } = await call(service, 'GET', 'approvals?status=pending').catch(() => ({ body: { items: [] } }));
+    for (const { approval_id: id } of body['items'] ?? []) {
+      await call(service, 'POST', `approvals/${id}`, { decision: 'deny' }).catch(() => undefined);
+    }
+    await delay(50, undefined, { signal }).catch(() => undefined);
+  }
 }
 
 function returnedBy(calls: readonly RecordedRequest[], id: string): { text: string; isError: boolean } {

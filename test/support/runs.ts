@@ -39,11 +39,18 @@ export interface Streamed {
 export async function stream(service: { url: string }, body: unknown): Promise<Streamed> {
   const response = await send(service, 'stream', body);
   const text = await response.text();
-  const frames = [...text.matchAll(/^(?:id: (.*)\n)?data: (.*)$/gmu)].map(([, id = null, data = '']) => ({ id, data }));
-  const events = frames
+  const { status, headers } = response;
+  return { status, headers, text, events: eventsIn(text), last: framesIn(text).at(-1)?.data ?? '' };
+}
+
+const framesIn = (text: string) =>
+  [...text.matchAll(/^(?:id: (.*)\n)?data: (.*)$/gmu)].map(([, id = null, data = '']) => ({ id, data }));
+
+/** The events of a text of server-sent events; one that was cut at its end counts as not there. */
+export function eventsIn(text: string): Streamed['events'] {
+  return framesIn(text.slice(0, text.lastIndexOf('\n\n') + 2))
     .filter(({ data }) => data !== '[DONE]')
     .map(({ id, data }) => ({ id, event: JSON.parse(data) as StreamEvent }));
-  return { status: response.status, headers: response.headers, text, events, last: frames.at(-1)?.data ?? '' };
 }
 
 /** The types of the events, each run of equal ones told once. */
@@ -53,7 +60,7 @@ export function typesOf({ events }: Streamed): string[] {
 }
 
 /** The answer that a client puts together: all text, less what a `restart` withdraws. */
-export function joined({ events }: Streamed): string {
+export function joined({ events }: Pick<Streamed, 'events'>): string {
   let answer = '';
   let kept = 0;
   for (const { event } of events) {

@@ -13,6 +13,13 @@ export const masterKey = 'test-master-key-0123456789abcdef';
 /** A user key of test services. */
 export const userKey = 'test-user-key-0123456789abcdef00';
 
+/** Without rate limits, as tests ask more than one client may. */
+export const unlimited = {
+  SALLYPORT_REQUESTS_PER_MINUTE: '0',
+  SALLYPORT_REQUESTS_PER_HOUR: '0',
+  SALLYPORT_BURST_SIZE: '0',
+};
+
 /** The composed product in this process, with a simulated upstream of its own. */
 export interface TestService {
   readonly url: string;
@@ -55,6 +62,7 @@ export async function startService(options: TestServiceOptions = {}): Promise<Te
       SALLYPORT_DEFAULT_MODEL: 'sallyport-simulator',
       CLAUDE_API_MASTER_KEY: masterKey,
       CLAUDE_API_KEY_1: userKey,
+      ...unlimited,
       ...options.env,
     },
   });

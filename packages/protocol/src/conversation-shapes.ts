@@ -1,6 +1,7 @@
 import { z } from 'zod';
+import { approval } from './approval-shapes.ts';
 import type { Bounds } from './bounds.ts';
-import { bounded, claudeMessage, runResult, timestamp } from './shapes.ts';
+import { bounded, claudeMessage, relativePath, runResult, timestamp } from './shapes.ts';
 
 /** Ids of conversations that clients may choose. */
 const chosenId = z
@@ -12,6 +13,12 @@ export const startQuery = z.strictObject({
   session_id: chosenId.optional().describe('Id of the conversation; the service makes one where it is not given.'),
 });
 export const conversationPath = z.strictObject({ session_id: z.string().min(1).max(100) });
+
+export const forkRequest = z
+  .strictObject({
+    session_id: chosenId.nullish().describe('Id of the new conversation; the service makes one where it is not given.'),
+  })
+  .meta({ id: 'ForkRequest' });
 
 /** `ConversationRequest` under the given bounds. */
 export function continueRequest(bounds: Bounds) {
@@ -36,6 +43,18 @@ export const conversationContinued = runResult
     total_messages: z.int().describe('Number of messages of the whole history.'),
   })
   .meta({ id: 'ConversationContinued' });
+
+/** What is told of a turn that goes on, as it waits for a human. */
+export const conversationWaiting = z
+  .object({
+    session_id: z.string(),
+    status: z.literal('waiting'),
+    stop_reason: z.literal('waiting'),
+    success: z.literal(false),
+    approvals: z.array(approval).describe('Those that are pending.'),
+  })
+  .meta({ id: 'ConversationWaiting' });
+export type ConversationWaiting = z.output<typeof conversationWaiting>;
 
 export const conversationStatuses = ['idle', 'running', 'waiting', 'ended'] as const;
 export type ConversationStatus = (typeof conversationStatuses)[number];
@@ -74,9 +93,12 @@ const digits = (min: number, max: number, preset: number) =>
     .pipe(z.int().min(min).max(max))
     .default(preset);
 
-export const listQuery = z.strictObject({
+/** Which page of a list is wanted. */
+export const pageQuery = z.strictObject({
   cursor: z.string().max(500).optional().describe('`next_cursor` of the page before.'),
   limit: digits(1, 200, 50).describe('Most items of a page.'),
+});
+export const listQuery = pageQuery.extend({
   status: z.enum(conversationStatuses).optional(),
   kind: z.enum(['query', 'conversation']).default('conversation'),
 });
@@ -97,3 +119,31 @@ export const messageList = z
     next_cursor: z.null(),
   })
   .meta({ id: 'MessageList' });
+
+/** What a conversation changed. */
+export const conversationDiff = z
+  .object({
+    session_id: z.string(),
+    changes: z.string().nullable().describe('Unified diff of text files, against how the conversation found them.'),
+    changes_truncated: z.boolean().describe('True when the diff leaves out something that changed.'),
+    changed_paths: z.array(z.string()),
+  })
+  .meta({ id: 'ConversationDiff' });
+export type ConversationDiff = z.output<typeof conversationDiff>;
+
+export const filePath = conversationPath.extend({
+  path: relativePath.describe('Relative to the workspace. Its slashes may be sent as they are.'),
+});
+export const fileList = z
+  .object({
+    items: z.array(
+      z.object({
+        path: z.string().describe('Relative to the workspace.'),
+        size: z.int().describe('Bytes.'),
+        modified_at: timestamp,
+      }),
+    ),
+    more: z.boolean().describe('True when there are more files than are listed.'),
+    next_cursor: z.null(),
+  })
+  .meta({ id: 'FileList' });

@@ -3,20 +3,26 @@ import type { Bounds } from './bounds.ts';
 import {
   continueRequest,
   conversationContinued,
+  conversationDiff,
   conversationInfo,
   conversationList,
   conversationPath,
   conversationStarted,
+  conversationWaiting,
   eventsQuery,
+  fileList,
+  filePath,
+  forkRequest,
   listQuery,
   messageList,
   startQuery,
 } from './conversation-shapes.ts';
 import { streamEvent } from './events.ts';
-import { json, runErrors, type Operation } from './operation.ts';
+import { attachment, json, runErrors, type Operation } from './operation.ts';
 import { queryRequest } from './shapes.ts';
 
 const base = '/api/claude/conversation';
+const unseen = ['conversation_not_found', 'gone'] as const;
 
 const reading = {
   listConversations: {
@@ -39,7 +45,7 @@ const reading = {
     right: 'read',
     params: conversationPath,
     response: json(conversationInfo, 'How it stands.'),
-    errors: ['conversation_not_found'],
+    errors: unseen,
   },
   conversationMessages: {
     id: 'conversationMessages',
@@ -50,7 +56,7 @@ const reading = {
     right: 'read',
     params: conversationPath,
     response: json(messageList, 'The history.'),
-    errors: ['conversation_not_found'],
+    errors: unseen,
   },
   conversationEvents: {
     id: 'conversationEvents',
@@ -62,8 +68,58 @@ const reading = {
     right: 'read',
     params: conversationPath,
     query: eventsQuery,
+    uncounted: true,
+    takesTicket: true,
     response: { status: 200, type: 'text/event-stream', schema: streamEvent, text: 'The events.' },
-    errors: ['conversation_not_found', 'bad_cursor'],
+    errors: [...unseen, 'bad_cursor'],
+  },
+} as const satisfies Record<string, Operation>;
+
+const workspace = {
+  conversationDiff: {
+    id: 'conversationDiff',
+    method: 'GET',
+    path: `${base}/{session_id}/diff`,
+    summary: 'Gives what a conversation changed',
+    description: 'Of all its turns together, as the last one left it.',
+    right: 'read',
+    params: conversationPath,
+    response: json(conversationDiff, 'What it changed.'),
+    errors: unseen,
+  },
+  conversationFiles: {
+    id: 'conversationFiles',
+    method: 'GET',
+    path: `${base}/{session_id}/files`,
+    summary: 'Lists the files of the workspace',
+    description: 'By path, as the last turn left them. `more` says that the list is not the whole.',
+    right: 'read',
+    params: conversationPath,
+    response: json(fileList, 'The files.'),
+    errors: unseen,
+  },
+  conversationFile: {
+    id: 'conversationFile',
+    method: 'GET',
+    path: `${base}/{session_id}/files/{path...}`,
+    summary: 'Gives a file of the workspace',
+    description: 'As an attachment, whatever it holds.',
+    right: 'read',
+    params: filePath,
+    response: attachment('application/octet-stream', 'The file.'),
+    errors: [...unseen, 'file_not_found'],
+  },
+  conversationArchive: {
+    id: 'conversationArchive',
+    method: 'GET',
+    path: `${base}/{session_id}/files.zip`,
+    summary: 'Gives the files of the workspace as a zip archive',
+    description:
+      'At most 10000 files and 512 MiB. A file that goes while the archive is made is left out. An archive that breaks off cannot be opened.',
+    right: 'read',
+    params: conversationPath,
+    response: attachment('application/zip', 'The archive.'),
+    errors: [...unseen, 'too_many_files'],
   },
 } as const satisfies Record<string, Operation>;
 
@@ -77,7 +133,20 @@ const changing = {
     right: 'run',
     params: conversationPath,
     response: json(z.object({ session_id: z.string(), interrupted: z.boolean() }), 'No turn is running any more.'),
-    errors: ['conversation_not_found'],
+    errors: unseen,
+  },
+  forkConversation: {
+    id: 'forkConversation',
+    method: 'POST',
+    path: `${base}/{session_id}/fork`,
+    summary: 'Makes a new conversation with the same past',
+    description:
+      "History, transcript and the service's own workspace are copied; a `project_path` is used by both. The new conversation belongs to the key that asks.",
+    right: 'run',
+    params: conversationPath,
+    body: forkRequest,
+    response: json(conversationInfo, 'How the new conversation stands.'),
+    errors: [...unseen, 'conversation_busy', 'conversation_exists', 'storage_full'],
   },
   deleteConversation: {
     id: 'deleteConversation',
@@ -88,9 +157,15 @@ const changing = {
     right: 'run',
     params: conversationPath,
     response: json(z.object({ message: z.string() }), 'It is gone.'),
-    errors: ['conversation_not_found'],
+    errors: unseen,
   },
 } as const satisfies Record<string, Operation>;
+
+const waiting = {
+  status: 202,
+  text: 'A human is awaited, as an approval is pending. The turn goes on; its events can be read.',
+  schema: conversationWaiting,
+} as const;
 
 /** The routes of conversations, under the given bounds. */
 export function conversationOperations(bounds: Bounds) {
@@ -106,7 +181,9 @@ export function conversationOperations(bounds: Bounds) {
       query: startQuery,
       body: queryRequest(bounds),
       alsoStreams: true,
+      startsWork: true,
       response: json(conversationStarted, 'The first turn has ended.'),
+      elseStatus: waiting,
       errors: ['conversation_exists', ...runErrors],
     },
     continueConversation: {
@@ -119,10 +196,13 @@ export function conversationOperations(bounds: Bounds) {
       params: conversationPath,
       body: continueRequest(bounds),
       alsoStreams: true,
+      startsWork: true,
       response: json(conversationContinued, 'The turn has ended.'),
-      errors: ['conversation_not_found', 'conversation_busy', 'conversation_ended', ...runErrors],
+      elseStatus: waiting,
+      errors: [...unseen, 'conversation_busy', 'conversation_ended', ...runErrors],
     },
     ...reading,
+    ...workspace,
     ...changing,
   } as const satisfies Record<string, Operation>;
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { approval, approvalStatuses, type ApprovalStatus, type RequestedApproval } from './approval-shapes.ts';
 import { runResult, type RunResult } from './shapes.ts';
 
 /**
@@ -21,6 +22,16 @@ export type LogEventBody =
     }
   | { readonly type: 'tool_end'; readonly tool_use_id: string; readonly ok: boolean; readonly summary: string }
   | { readonly type: 'tool_denied'; readonly tool_use_id: string; readonly name: string; readonly reason: string }
+  /** A call waits for a human. */
+  | ({ readonly type: 'approval_requested' } & RequestedApproval)
+  | {
+      readonly type: 'approval_decided';
+      readonly approval_id: string;
+      readonly tool_use_id: string;
+      readonly status: Exclude<ApprovalStatus, 'pending'>;
+      readonly decided_by: string;
+      readonly message: string | null;
+    }
   | { readonly type: 'retry'; readonly attempt: number; readonly reason: string }
   /** What was streamed since the previous event of another type than a delta is withdrawn. */
   | { readonly type: 'restart' }
@@ -64,6 +75,14 @@ export const streamEvent = z
     event('user_message', {}),
     event('tool_start', { tool_use_id: z.string(), name: z.string(), input: z.unknown() }),
     event('tool_end', { tool_use_id: z.string(), ok: z.boolean(), summary: z.string() }),
+    event('approval_requested', { approval }),
+    event('question', { approval }),
+    event('approval_decided', {
+      approval_id: z.string(),
+      tool_use_id: z.string(),
+      status: z.enum(approvalStatuses).exclude(['pending']),
+      decided_by: z.string(),
+    }),
     event('status', {
       status: z.string(),
       tool_use_id: z.string().optional(),

@@ -1,3 +1,14 @@
+export { auditPage, type AuditLine } from './admin.ts';
+export {
+  approval,
+  approvalDecision,
+  approvalStatuses,
+  type ApprovalDecisionRequest,
+  type ApprovalInfo,
+  type ApprovalStatus,
+  type RequestedApproval,
+} from './approval-shapes.ts';
+export { decisionRequest } from './approvals.ts';
 export { defaultBounds, type Bounds } from './bounds.ts';
 export { formatCursor, parseCursor, startOfLog, type Cursor } from './cursor.ts';
 export { errorCatalogue, errorCodes, isErrorCode, type CatalogueEntry, type ErrorCode } from './errors.ts';
@@ -12,7 +23,13 @@ export {
 export { openApiDocument } from './openapi.ts';
 export { operations, type OperationId } from './operations.ts';
 export { rights, type Operation, type Right } from './operation.ts';
-export { type ConversationInfo, type ConversationStatus, type ConversationSummary } from './conversation-shapes.ts';
+export {
+  type ConversationDiff,
+  type ConversationInfo,
+  type ConversationStatus,
+  type ConversationSummary,
+  type ConversationWaiting,
+} from './conversation-shapes.ts';
 export {
   claudeHealth,
   claudeMessage,
@@ -35,6 +52,20 @@ export {
   type Usage,
   type ValidationIssue,
 } from './shapes.ts';
+export {
+  claudeResponse,
+  connectionPath,
+  serverFrame,
+  socketFrames,
+  socketProtocol,
+  socketRights,
+  socketTicketPrefix,
+  type ClaudeResponse,
+  type ServerFrame,
+  type SocketFrame,
+  type SocketFrames,
+  type SocketFrameType,
+} from './socket.ts';
 export { StreamProjector, type StreamItem } from './stream.ts';
 export {
   defaultTools,
@@ -42,8 +73,10 @@ export {
   isOpenTool,
   isReadTool,
   permissionModes,
+  questionTool,
   readTools,
   toolNames,
   type PermissionMode,
   type ToolName,
 } from './tools.ts';
+export { toolInputs } from './tool-inputs.ts';

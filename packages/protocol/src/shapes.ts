@@ -38,7 +38,7 @@ const path = z
   .refine((text) => text.isWellFormed(), { error: 'must be well-formed Unicode' });
 
 /** A path below the workspace: relative, without empty, `.` or `..` parts. */
-const relativePath = path.refine(
+export const relativePath = path.refine(
   (text) => !text.startsWith('/') && text.split('/').every((part) => part !== '' && part !== '.' && part !== '..'),
   { error: 'must be a relative path without empty, "." or ".." parts' },
 );
@@ -214,9 +214,19 @@ export const validationIssue = z
   .meta({ id: 'ValidationIssue' });
 export type ValidationIssue = z.output<typeof validationIssue>;
 
+const rateLimited = z
+  .object({
+    error: z.string(),
+    limits: z
+      .object({ requests_per_minute: z.int(), requests_per_hour: z.int(), burst_size: z.int() })
+      .describe('`burst_size` is of any 10 seconds; 0: no limit.'),
+    retry_after: z.int().describe('Seconds after which the same request is let through.'),
+  })
+  .meta({ id: 'RateLimited' });
+
 export const errorBody = z
   .object({
-    detail: z.union([z.string(), z.array(validationIssue), z.record(z.string(), z.unknown())]),
+    detail: z.union([z.string(), z.array(validationIssue), rateLimited]),
     code: z.string(),
     request_id: z.string(),
     retryable: z.boolean(),
@@ -236,3 +246,9 @@ export const claudeHealth = z.object({
   error: z.string().nullable(),
 });
 export const models = z.object({ models: z.array(z.string()), default: z.string() });
+export const ticket = z
+  .object({
+    ticket: z.string().describe('Stands for the key once.'),
+    expires_in: z.int().describe('Seconds within which it can be used.'),
+  })
+  .meta({ id: 'Ticket' });

@@ -7,15 +7,19 @@ import { StreamProjector, type StreamItem } from './stream.ts';
 
 type Live = { event: LogEvent } | { delta: Delta };
 
-const piece = fc.string({ unit: fc.constantFrom('a', 'b', '😀', '\n', 'é'), minLength: 1, maxLength: 6 });
+const piece = fc.string({
+  unit: fc.constantFrom('a', 'b', '😀', '\n', 'é', '\ud83d', '\ude00'),
+  minLength: 1,
+  maxLength: 6,
+});
 const block = fc.record({
   kind: fc.constantFrom('text' as const, 'thinking' as const),
   pieces: fc.array(piece, { minLength: 1, maxLength: 5 }),
-  /** Another durable event falls into the open block before this piece. */
-  inside: fc.option(fc.nat(4), { nil: undefined }),
-  /** The block is begun once before, after an event of another type, and then withdrawn. */
-  withdrawn: fc.boolean(),
-  /** Pieces that were published live; the rest comes with the durable event. */
+  /** An event of another type comes before the block. */
+  apart: fc.boolean(),
+  /** How often the block is begun and withdrawn before it is told whole: its writer was cut, or is gone with all it streamed. */
+  withdrawn: fc.nat(2),
+  /** Pieces that are published live; the rest comes with the durable event. */
   live: fc.nat(5),
 });
 
@@ -28,23 +32,28 @@ function publish(blocks: readonly Block[]): Live[] {
     const seq = items.filter((item) => 'event' in item).length + 1;
     items.push({ event: { seq, turn: 't', at: 0, body } });
   };
-  blocks.forEach(({ kind, pieces, inside, withdrawn, live }, index) => {
-    if (withdrawn) log({ type: 'retry', attempt: 1, reason: '' });
-    for (const round of withdrawn ? [0, 1] : [1]) {
+  /** What a restart withdraws and is told again. */
+  let span: LogEventBody[] = [];
+  blocks.forEach(({ kind, pieces, apart, withdrawn, live }, index) => {
+    if (apart) {
+      log({ type: 'tool_end', tool_use_id: `x${index}`, ok: true, summary: '' });
+      span = [];
+    }
+    for (let left = withdrawn; left >= 0; left -= 1) {
       let offset = 0;
-      pieces.slice(0, live).forEach((text, at) => {
-        if (at === inside && !withdrawn) log({ type: 'tool_end', tool_use_id: `x${index}`, ok: true, summary: '' });
+      for (const text of pieces.slice(0, live)) {
         items.push({ delta: { block: kind, offset, text } });
         offset += text.length;
-      });
-      if (round === 0) log({ type: 'restart' });
+      }
+      if (left > 0) for (const body of [{ type: 'restart' as const }, ...span]) log(body);
     }
     const whole = pieces.join('');
-    log(
+    const body: LogEventBody =
       kind === 'text'
         ? { type: 'text', message_id: 'm', text: whole }
-        : { type: 'thinking', message_id: 'm', thinking: whole },
-    );
+        : { type: 'thinking', message_id: 'm', thinking: whole };
+    log(body);
+    span.push(body);
   });
   return items;
 }
@@ -88,22 +97,41 @@ test('joined text is what the blocks hold, once, whatever was streamed', () => {
   );
 });
 
-test('after any cursor that was handed out, the log gives exactly the rest', () => {
+test('after every cursor that was handed out, the log gives exactly the rest', () => {
   fc.assert(
-    fc.property(fc.array(block, { minLength: 1, maxLength: 5 }), fc.nat(), (blocks, pick) => {
+    fc.property(fc.array(block, { minLength: 1, maxLength: 5 }), (blocks) => {
       const live = publish(blocks);
       const all = read(new StreamProjector(startOfLog), live);
-      if (all.length === 0) return;
-      const cut = pick % all.length;
-      const cursor = parseCursor(formatCursor((all[cut] as StreamItem).cursor));
-      assert.ok(cursor);
-      const rest = read(
-        new StreamProjector(cursor),
-        live.filter((item) => 'event' in item),
-      );
-      assert.deepEqual(kept([...all.slice(0, cut + 1), ...rest]), kept(all));
+      const log = live.filter((item) => 'event' in item);
+      all.forEach(({ cursor }, at) => {
+        const again = parseCursor(formatCursor(cursor));
+        assert.ok(again);
+        const joined = [...all.slice(0, at + 1), ...read(new StreamProjector(again), log)];
+        const { text, thinking, others } = kept(joined);
+        assert.equal(text, whole(blocks, 'text'));
+        assert.equal(thinking, whole(blocks, 'thinking'));
+        assert.deepEqual(others, kept(all).others);
+        joined.slice(1).forEach(({ cursor: { seq, chars } }, before) => {
+          const last = joined[before]?.cursor ?? startOfLog;
+          assert.ok(seq > last.seq || (seq === last.seq && chars > last.chars), 'cursors go on');
+        });
+      });
     }),
-    { numRuns: 1000 },
+    { numRuns: 500 },
+  );
+});
+
+test("a reader that is moved to another one's cursor goes on like it", () => {
+  fc.assert(
+    fc.property(fc.array(block, { minLength: 1, maxLength: 3 }), fc.nat(), (blocks, pick) => {
+      const live = publish(blocks);
+      const at = pick % live.length;
+      const one = new StreamProjector(startOfLog);
+      read(one, live.slice(0, at));
+      const other = new StreamProjector({ seq: 99, chars: 99 });
+      other.moveTo(one.cursor);
+      assert.deepEqual(read(other, live.slice(at)), read(one, live.slice(at)));
+    }),
   );
 });
 

@@ -17,6 +17,12 @@ function resultEvent({ result, code }: Of<'result'>): StreamEvent {
   return { ...plain, ...rest, type: 'result', code, tools_used, error, is_complete: true };
 }
 
+function approvalEvent(body: Of<'approval_requested'>): StreamEvent {
+  const { type: _type, ...requested } = body;
+  const approval = { ...requested, status: 'pending' as const, decided_at: null, decided_by: null };
+  return { ...plain, type: requested.kind === 'question' ? 'question' : 'approval_requested', approval };
+}
+
 function wholeEvent(body: Exclude<LogEventBody, Of<'text'> | Of<'thinking'>>): StreamEvent {
   switch (body.type) {
     case 'user_message':
@@ -40,6 +46,17 @@ function wholeEvent(body: Exclude<LogEventBody, Of<'text'> | Of<'thinking'>>): S
         tool_use_id: body.tool_use_id,
         name: body.name,
         reason: body.reason,
+      };
+    case 'approval_requested':
+      return approvalEvent(body);
+    case 'approval_decided':
+      return {
+        ...plain,
+        type: 'approval_decided',
+        approval_id: body.approval_id,
+        tool_use_id: body.tool_use_id,
+        status: body.status,
+        decided_by: body.decided_by,
       };
     case 'retry':
       return { ...plain, type: 'retry', attempt: body.attempt, reason: body.reason };
@@ -70,6 +87,12 @@ export class StreamProjector {
 
   get cursor(): Cursor {
     return { seq: this.#seq, chars: this.#chars };
+  }
+
+  /** Goes on at another cursor. */
+  moveTo(cursor: Cursor): void {
+    this.#seq = cursor.seq;
+    this.#chars = cursor.chars;
   }
 
   /** Takes the next durable event. An event at or before the cursor gives nothing. */

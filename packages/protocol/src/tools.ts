@@ -9,8 +9,11 @@ export const editTools = ['Edit', 'Write', 'NotebookEdit'] as const;
 /** Tools that can reach beyond the workspace where nothing but permission holds them. */
 export const openTools = ['Bash', 'WebFetch', 'WebSearch'] as const;
 
+/** The tool through which Claude asks the human something. Only in a run that names it. */
+export const questionTool = 'AskUserQuestion';
+
 /** Every tool a run may be given, by Claude Code's own name. */
-export const toolNames = [...readTools, ...editTools, ...openTools] as const;
+export const toolNames = [...readTools, ...editTools, ...openTools, questionTool] as const;
 export type ToolName = (typeof toolNames)[number];
 
 /** Names clients may send, each with the tool it means. `LS` is an older name for listing files. */

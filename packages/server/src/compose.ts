@@ -2,25 +2,32 @@ import { realpath } from 'node:fs/promises';
 import { lookup } from 'node:dns/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { SIMULATOR_MODEL, startSimulator } from '@sallyport/simulator';
 import { createBroker } from './broker/broker.ts';
-import { loadPrices } from './broker/prices.ts';
+import { loadPrices, type Prices } from './broker/prices.ts';
 import { checkIsolation, type Check } from './claude/doctor.ts';
 import { claudeExecutable } from './claude/executable.ts';
 import { createJails, type Jails } from './claude/jail.ts';
 import { createRunner } from './claude/runner.ts';
 import { isProtected, prepareRunDirectory, removeRunDirectory } from './claude/slots.ts';
+import { createWorkspaceFiles } from './claude/workspace-files.ts';
 import { adminKey, type AdminKey } from './config/admin-key.ts';
 import { secretsOf, type Settings } from './config/settings.ts';
+
+import { LocalLimiter } from './coordination/local.ts';
 import { systemClock } from './engine/clock.ts';
 import { createEngine } from './engine/create-engine.ts';
 import { createKeyRing, type KeyInput } from './engine/keys.ts';
+import { createTickets } from './engine/tickets.ts';
 import type { Broker, Log, Runner } from './engine/ports.ts';
 import { createApp, type AppOptions } from './http/app.ts';
 import { closeApp } from './http/close.ts';
 import { createLogger } from './observe/logger.ts';
 import { openStores, type Stores } from './stores/stores.ts';
 import { version } from './version.ts';
+
+export { chainStart, verifyChain, type ChainLink } from './engine/audit-chain.ts';
 
 /** What this machine has and lacks for a jail, each with what to do. */
 export function examineMachine(settings: Settings): Promise<Check[]> {
@@ -137,11 +144,12 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
   const run = await prepareRunDirectory(settings.runDir);
   teardown.add(() => removeRunDirectory(run.path));
   const dataDir = await realpath(settings.dataDir);
+  const keptDir = join(dataDir, 'workspaces');
   const jails = await createJails({
     setting: settings.isolation,
     runDir: run.path,
     hidden: [dataDir],
-    keptDir: join(dataDir, 'workspaces'),
+    keptDir,
     brokerSocket: run.brokerSocket,
     claudeBinary: claudeExecutable(),
     clock: systemClock,
@@ -168,6 +176,7 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
     broker,
     jails,
     transcripts,
+    files: createWorkspaceFiles({ keptDir }),
     clock: systemClock,
     log: logger,
     maxProcesses,
@@ -175,6 +184,35 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
   });
   teardown.add(() => runner.close());
   return { jails, broker, runner, prices, ownDirectories: [dataDir, await realpath(run.path)] };
+}
+
+/** What the engine takes from the other parts. */
+interface EngineNeeds {
+  readonly logger: Log;
+  readonly runner: Runner;
+  readonly prices: Prices;
+  readonly jailed: boolean;
+  readonly ownDirectories: readonly string[];
+}
+
+function startEngine(settings: Settings, stores: Stores, needs: EngineNeeds) {
+  const { logger, runner, prices, jailed, ownDirectories } = needs;
+  const { models, defaultModel, workspaceRoots } = settings;
+  const { conversationTtlSeconds, retentionDays, approvalHoldSeconds, approvalTtlSeconds } = settings;
+  return createEngine({
+    ...stores,
+    workspaceRoots,
+    conversationTtlSeconds,
+    retentionDays,
+    approvalHoldSeconds,
+    approvalTtlSeconds,
+    runner,
+    logger,
+    clock: systemClock,
+    policy: { models, defaultModel, openToolsUnasked: jailed || settings.isolation === 'none' },
+    isPriced: (model) => prices.of(model) !== null,
+    isProtected: (path) => isProtected(path, ownDirectories),
+  });
 }
 
 async function start(settings: Settings, options: ComposeOptions, teardown: Teardown): Promise<Sallyport> {
@@ -191,35 +229,23 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
   for (const warning of settings.warnings) logger.warn(warning);
   const { jails, broker, runner, prices, ownDirectories } = await startRunner(settings, stores, logger, teardown);
   const { jailed, problems } = jails.isolation;
-  const { models, defaultModel, workspaceRoots } = settings;
-  const engine = await createEngine({
-    turns: stores.turns,
-    conversations: stores.conversations,
-    transcripts: stores.transcripts,
-    usage: stores.usage,
-    runner,
-    clock: systemClock,
-    logger,
-    policy: { models, defaultModel, openToolsUnasked: jailed || settings.isolation === 'none' },
-    workspaceRoots,
-    isPriced: (model) => prices.of(model) !== null,
-    conversationTtlSeconds: settings.conversationTtlSeconds,
-    isProtected: (path) => isProtected(path, ownDirectories),
-  });
+  const engine = await startEngine(settings, stores, { logger, runner, prices, jailed, ownDirectories });
   teardown.add(() => engine.close());
   const app = await createApp({
     ...settings,
     version,
     engine,
     keys: createKeyRing(keysOf(settings, own)),
+    tickets: createTickets(stores.tickets, systemClock),
+    limiters: { keys: new LocalLimiter({ clock: systemClock }), addresses: new LocalLimiter({ clock: systemClock }) },
     clock: systemClock,
     logger,
     ...healthOf({ stores, runner, broker }),
   });
-  teardown.add(() => {
-    engine.drain();
-    return closeApp(app, settings.drainSeconds * 1000);
-  });
+  const drainMs = settings.drainSeconds * 1000;
+  // A turn may have lost its client, so that no open answer waits for it.
+  const drained = () => Promise.race([engine.drain(), delay(drainMs, undefined, { ref: false })]);
+  teardown.add(() => Promise.all([drained(), closeApp(app, drainMs)]));
   // By name Node may open a second server, for the other kind of address, that the limits do not reach.
   const { address: host } = await lookup(settings.host);
   await app.listen({ host, port: settings.port });

@@ -47,6 +47,48 @@ test('an image alone begins a turn, beside a tool result it does not', () => {
   assert.equal(readTurn(ask([user('a'), call('x'), user([result('x'), image])])).call, 1);
 });
 
+test('a turn that goes on after a crash is the same turn, wherever Claude Code says so', () => {
+  const resumed = { type: 'text', text: 'Continue from where you left off.' };
+  const go = { type: 'text', text: 'go' };
+  const said: Message = {
+    role: 'assistant',
+    content: [
+      { type: 'text', text: 'reading' },
+      { type: 'tool_use', id: 'a', name: 'Read', input: {} },
+    ],
+  };
+  const old = [user('old'), call('z'), user([result('z'), resumed]), { role: 'assistant', content: 'ok' } as const];
+  const image = { type: 'image', source: { type: 'base64', data: '' } };
+  const bodies: [string, number, Message[]][] = [
+    ['beside the prompt', 0, [user([{ type: 'text', text: 'go\n' }, resumed])]],
+    ['before and after reminders', 0, [user([reminder, go, resumed, reminder])]],
+    ['in a message of its own', 0, [user([go]), environment, user([resumed])]],
+    ['beside a result', 1, [user([go]), environment, said, user([result('a'), resumed])]],
+    ['before a result', 1, [user([go, resumed]), said, user([resumed, result('a')])]],
+    ['beside a result with an image', 1, [user([go]), said, user([result('a'), image, resumed])]],
+    ['after a result, alone', 1, [user([go]), said, user([result('a')]), user('Continue from where you left off.\n')]],
+    ['twice', 2, [user([go, resumed]), said, user([result('a'), resumed]), call('b'), user([result('b'), resumed])]],
+  ];
+  for (const [where, number, messages] of bodies) {
+    for (const history of [[], old]) {
+      const turn = readTurn(ask([...history, ...messages]));
+      assert.deepEqual([turn.prompt, turn.call], ['go', number], where);
+      assert.equal(turn.toolCalls.length, number, where);
+      assert.ok(
+        turn.toolCalls.every((each) => each.result !== null),
+        where,
+      );
+    }
+  }
+  const merged = user([go, resumed, { type: 'text', text: 'next' }]);
+  assert.deepEqual(readTurn(ask([merged])), { prompt: 'next', call: 0, toolCalls: [] });
+});
+
+test('who begins a prompt with the words of Claude Code has written a prompt', () => {
+  const text = 'Continue from where you left off. Then add tests.';
+  assert.deepEqual(readTurn(ask([user('a'), call('x'), user([result('x')]), user(text)])).prompt, text);
+});
+
 test('retries and resumed calls of a step share a key, other steps and sessions do not', () => {
   const first = ask([user('go'), environment, call('a'), user([{ ...result('a'), cache_control: { type: 'x' } }])]);
   const again = ask(

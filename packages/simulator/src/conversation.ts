@@ -23,7 +23,6 @@ const machineTexts = [
   '[Request interrupted',
   '[structured-output-enforce]',
   '[Your previous response ',
-  'Continue from where you left off.',
   "This session's worker process was restarted.",
   'Output token limit hit',
   'Your response above was ',
@@ -32,6 +31,12 @@ const machineTexts = [
   'The previous response failed to produce a valid tool call.',
   'Stop hook feedback:',
 ];
+
+/**
+ * What Claude Code 2.1.329 says, as a block of its own beside the prompt or a tool result, when it goes on with a turn
+ * after a crash. A user may begin with the same words.
+ */
+const resumeText = /^Continue from where you left off\.($| This session moved | Note: this session was )/;
 
 /** The blocks of a message; a plain string is one text block. */
 export function blocksOf(message: Message): Block[] {
@@ -42,7 +47,7 @@ export function blocksOf(message: Message): Block[] {
 function authoredText(block: Block): string {
   if (block.type !== 'text') return '';
   const text = (block.text ?? '').replaceAll(/<system-reminder>[\s\S]*?<\/system-reminder>/g, '').trim();
-  return machineTexts.some((start) => text.startsWith(start)) ? '' : text;
+  return resumeText.test(text) || machineTexts.some((start) => text.startsWith(start)) ? '' : text;
 }
 
 /** True for a message that begins a turn, as opposed to tool results and Claude Code's own notes. */

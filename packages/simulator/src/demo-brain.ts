@@ -3,6 +3,7 @@ import type { ToolCall, Turn } from './conversation.ts';
 import { answerText, findingsOf, inputText } from './demo-answer.ts';
 import { chooseFiles, quotedIdentifiers, readListing, readMatches } from './demo-files.ts';
 import { schemaValue } from './schema-value.ts';
+import { wantsSingleCalls } from './single-calls.ts';
 import type { MessagesRequest, Step } from './types.ts';
 
 const maxReads = 3;
@@ -24,10 +25,9 @@ export function demoBrain(request: MessagesRequest): Step {
   const offered = request.tool_choice?.type === 'none' ? [] : (request.tools ?? []);
   const names = offered.map((tool) => tool.name);
   const turn = readTurn(request);
-  const single = request.tool_choice?.disable_parallel_tool_use === true;
   for (const phase of [lookCalls, readCalls]) {
     const open = phase(turn, names).filter((call) => !wasMade(turn, call));
-    if (open.length > 0) return { tools: single ? open.slice(0, 1) : open };
+    if (open.length > 0) return { tools: wantsSingleCalls(request) ? open.slice(0, 1) : open };
   }
   const looked = turn.toolCalls.filter((call) => usedTools.includes(call.name));
   const findings = findingsOf(looked, turn.prompt, workingDirectory(request));

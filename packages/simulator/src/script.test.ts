@@ -107,6 +107,7 @@ test('a script is checked to the last key, and the mistake is named', () => {
     [[{ fault: { kind: 'explode' } }], /fault\.kind must be one of status, hang/],
     [[{ fault: { kind: 'status', status: 418 } }], /fault\.status must be one of 400/],
     [[{ fault: { kind: 'cut', after_chars: -1 } }], /fault\.after_chars must be a whole number from 0$/],
+    [[{ parallel: 1 }], /parallel must be true or false$/],
     [[{ usage: { tokens: 1 } }], /usage\.tokens is not known/],
     [[{ ['__proto__x']: 1 }], /is not known/],
   ];
@@ -118,7 +119,9 @@ test('a script is checked to the last key, and the mistake is named', () => {
     );
     assert.throws(() => simulator.play(script as never), ScriptError);
   }
-  const good = { steps: [{ fault: { kind: 'cut', after_chars: 3 }, fault_times: 1, structured: null, delay_ms: 1 }] };
+  const good = {
+    steps: [{ fault: { kind: 'cut', after_chars: 3 }, fault_times: 1, structured: null, delay_ms: 1, parallel: true }],
+  };
   assert.deepEqual(parseScript(good), good);
   assert.deepEqual(parseScript(good.steps), good);
 });

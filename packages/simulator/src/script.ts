@@ -1,4 +1,5 @@
 import { readTurn } from './conversation.ts';
+import { answersOf } from './single-calls.ts';
 import type { Brain, MessagesRequest, Script, Step } from './types.ts';
 
 /** A script that cannot be played. The message is one line and names the place. */
@@ -15,6 +16,7 @@ function check(test: (value: unknown) => boolean, wanted: string): Check {
 }
 
 const text = check((value) => typeof value === 'string', 'a string');
+const boolean = check((value) => typeof value === 'boolean', 'true or false');
 const anything: Check = () => {};
 const positive = check((value) => typeof value === 'number' && Number.isFinite(value) && value > 0, 'a number above 0');
 const count = check((value) => Number.isSafeInteger(value) && Number(value) >= 0, 'a whole number from 0');
@@ -91,6 +93,7 @@ const step = object({
   }),
   fault,
   fault_times: count,
+  parallel: boolean,
 });
 const steps = list(step);
 
@@ -105,11 +108,11 @@ export function parseScript(value: unknown): Script {
 export function toBrain(source: Script | Brain): Brain {
   if (typeof source === 'function') return source;
   const script = parseScript(source);
-  return (_request, { call }) => stepAt(script, call);
+  return (request, { call }) => stepAt(script, request, call);
 }
 
-function stepAt(script: Script, call: number): Step {
-  return script.steps[call] ?? { text: '(end of script)' };
+function stepAt(script: Script, request: MessagesRequest, call: number): Step {
+  return script.steps.flatMap((each) => answersOf(each, request))[call] ?? { text: '(end of script)' };
 }
 
 const opening = '<<simulate';
@@ -126,7 +129,7 @@ export function promptStep(request: MessagesRequest, call: number): Step | null 
     const end = jsonEnd(prompt, start);
     try {
       if (!prompt.slice(end).trimStart().startsWith('>>')) throw new ScriptError('the closing >> is missing');
-      found = stepAt(parseScript(JSON.parse(prompt.slice(start, end))), call);
+      found = stepAt(parseScript(JSON.parse(prompt.slice(start, end))), request, call);
     } catch (error) {
       found = { text: `(the simulate script cannot be played: ${error instanceof Error ? error.message : 'unknown'})` };
     }

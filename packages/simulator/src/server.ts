@@ -9,6 +9,7 @@ import type { Delivery } from './faults.ts';
 import { Records } from './records.ts';
 import type { RecordedRequest } from './records.ts';
 import { promptStep, toBrain } from './script.ts';
+import { answersOf } from './single-calls.ts';
 import type { Brain, MessagesRequest, Script } from './types.ts';
 import { answerOf, inputTokens, newId } from './wire.ts';
 
@@ -161,7 +162,8 @@ async function playStep(state: State, exchange: Exchange, body: MessagesRequest,
   const session = exchange.record.sessionId;
   const { call } = readTurn(body);
   const attempt = countAttempt(state, stepKey(body, session));
-  const step = promptStep(body, call) ?? (await state.brain(body, { call, attempt, session }));
+  const decided = promptStep(body, call) ?? (await state.brain(body, { call, attempt, session }));
+  const [step] = answersOf(decided, body);
   if (step.delay_ms !== undefined) await exchange.pause(step.delay_ms);
   const fault = attempt <= (step.fault_times ?? Infinity) ? step.fault : undefined;
   const whole = answerOf(step, body, state.model);

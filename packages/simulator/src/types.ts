@@ -104,9 +104,16 @@ export interface Step {
   fault?: Fault;
   /** How many attempts of this step get the fault; default all. */
   fault_times?: number;
+  /** True: all tool calls come in one answer, also where the request disables parallel ones. */
+  parallel?: boolean;
 }
 
-/** Step k answers the k-th model call of a turn; past the last step the answer is "(end of script)". */
+/**
+ * Step k answers the k-th model call of a turn; past the last step the answer is "(end of script)". Where the request
+ * disables parallel tool calls, a step with several of them takes as many model calls: each answer ends with its tool
+ * call, what follows the last one comes with it. The fault then belongs to the first answer, a `stop_reason` to the
+ * last, all else to each.
+ */
 export interface Script {
   steps: Step[];
 }
@@ -120,5 +127,8 @@ export interface BrainContext {
   session: string | null;
 }
 
-/** Decides an answer. One that throws gives the client a 500. */
+/**
+ * Decides an answer. One that throws gives the client a 500. Where the request disables parallel tool calls, only the
+ * first call of the answer goes out, unless the step is `parallel`.
+ */
 export type Brain = (request: MessagesRequest, context: BrainContext) => Step | Promise<Step>;

@@ -48,7 +48,8 @@ function contentOf(block: CompleteBlock): string {
   return block.type === 'thinking' ? block.thinking : JSON.stringify(block.input ?? {});
 }
 
-function blocksOfStep(step: Step): AnswerBlock[] {
+/** The blocks a step stands for, in order. */
+export function blocksOfStep(step: Step): AnswerBlock[] {
   if (step.blocks) return step.blocks;
   const blocks: AnswerBlock[] = [];
   if (step.thinking !== undefined) blocks.push({ type: 'thinking', thinking: step.thinking });

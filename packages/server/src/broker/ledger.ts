@@ -19,21 +19,28 @@ export type Admission =
 export class Ledger implements BrokerTurn {
   readonly grant: BrokerGrant;
   readonly calls: ModelCall[] = [];
+  readonly asked: Promise<void>;
+  readonly #resolveAsked: () => void;
   readonly #prices: Prices;
   readonly #store: (call: ModelCall) => Promise<void>;
   readonly #running = new Pending();
   readonly #storing = new Pending();
   #lastInLine: Promise<void> = Promise.resolve();
-  #spent = 0;
+  #spent: number;
   #budgetReached = false;
-  #answers = 0;
+  #answers: number;
   #callsReached = false;
   #failure: UpstreamFailure | null = null;
   #closed = false;
   #storeError: { readonly thrown: unknown } | null = null;
 
   constructor(grant: BrokerGrant, prices: Prices, store: (call: ModelCall) => Promise<void>) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.asked = promise;
+    this.#resolveAsked = resolve;
     this.grant = grant;
+    this.#spent = grant.before.spentUsd;
+    this.#answers = grant.before.calls;
     this.#prices = prices;
     this.#store = store;
   }
@@ -92,8 +99,10 @@ export class Ledger implements BrokerTurn {
     this.#storing.add(this.#keep(call));
   }
 
-  /** Asks to pass a call; waits for its turn. Rejects when the signal is aborted meanwhile. */
+  /** Asks to pass a call; waits until the turn is ready and for its place. Rejects when the signal is aborted meanwhile. */
   async admit(signal: AbortSignal, main: boolean): Promise<Admission> {
+    this.#resolveAsked();
+    await unlessAborted(signal, this.grant.ready);
     const release = this.grant.budgetUsd === null ? () => {} : await this.#waitInLine(signal);
     // A call must not pass while it is unknown whether the former ones could be stored.
     await this.#storing.none();
@@ -136,18 +145,25 @@ export class Ledger implements BrokerTurn {
     const { promise: released, resolve: release } = Promise.withResolvers<void>();
     const before = this.#lastInLine;
     this.#lastInLine = before.then(() => released);
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
     try {
-      if (signal.aborted) abort();
-      await Promise.race([before, aborted]);
+      await unlessAborted(signal, before);
       return release;
     } catch (error) {
       release();
       throw error;
-    } finally {
-      signal.removeEventListener('abort', abort);
     }
+  }
+}
+
+/** Waits for the promise; rejects as it does, or when the signal is aborted first. */
+async function unlessAborted(signal: AbortSignal, promise: Promise<unknown>): Promise<void> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    if (signal.aborted) abort();
+    await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
   }
 }

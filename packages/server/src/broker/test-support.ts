@@ -105,6 +105,8 @@ export function grant(overrides: Partial<BrokerGrant> = {}): BrokerGrant {
     maxCalls: 100,
     hasTools: true,
     singleToolCalls: false,
+    before: { calls: 0, spentUsd: 0 },
+    ready: Promise.resolve(),
     onRetry: () => {},
     ...overrides,
   };

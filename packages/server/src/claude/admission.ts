@@ -6,6 +6,8 @@ export type Leave = () => void;
 
 /** A number of places, and a bounded queue before them in which tenants take turns. */
 export interface Places {
+  /** How many are free now. */
+  readonly free: number;
   /**
    * Waits for a place. Resolves with null when the signal is aborted first. Rejects at once with `overloaded`, and the
    * seconds after which a place is likely, when no place is free and the queue is full.
@@ -39,6 +41,10 @@ class FairPlaces implements Places {
 
   constructor(options: PlacesOptions) {
     this.#options = options;
+  }
+
+  get free(): number {
+    return this.#options.places - this.#taken;
   }
 
   async enter(tenant: string, signal: AbortSignal): Promise<Leave | null> {

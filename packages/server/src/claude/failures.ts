@@ -3,8 +3,16 @@ import type { ErrorCode } from '@sallyport/protocol';
 import { SallyportError } from '../engine/errors.ts';
 import type { RunEnd, UpstreamFailure } from '../engine/ports.ts';
 
-/** Why the runner itself ended a run: somebody stopped it, or something of ours failed. The first cause counts. */
-export type StopCause = { readonly kind: 'aborted' } | { readonly kind: 'broken'; readonly error: SallyportError };
+/** Why the runner itself ended a run. */
+export type StopCause =
+  /** Somebody stopped it. */
+  | { readonly kind: 'aborted' }
+  /** Something of ours failed. */
+  | { readonly kind: 'broken'; readonly error: SallyportError }
+  /** A human is to decide about this call, and nobody waits for it here. */
+  | { readonly kind: 'freed'; readonly toolUseId: string }
+  /** Claude Code was to go on with a turn, and did not. */
+  | { readonly kind: 'abandoned' };
 
 /** All that is known of a run when it is over. */
 export interface Evidence {
@@ -23,11 +31,13 @@ export interface Evidence {
   readonly structured: boolean;
 }
 
-type Outcome = Pick<RunEnd, 'reason' | 'failure' | 'structuredOutput'>;
+/** How a run ended. */
+export type Outcome = Pick<RunEnd, 'reason' | 'failure' | 'structuredOutput'>;
 
 const sentences = {
   noStructuredOutput: 'Claude did not give an answer that fits the output schema.',
   maxTokens: 'The answer was longer than the model may write in one message.',
+  abandoned: 'Claude Code did not take the turn up again.',
 };
 
 /** Says how a run ended. The broker's record and our own causes come before what Claude Code says of itself. */
@@ -36,6 +46,10 @@ export function outcomeOf(evidence: Evidence): Outcome {
   if (stop?.kind === 'broken') return failed(stop.error);
   if (result !== null && completed(result)) return answered(result, evidence.structured);
   if (stop?.kind === 'aborted') return ended('interrupted');
+  if (stop?.kind === 'freed') return ended('freed');
+  if (stop?.kind === 'abandoned') {
+    return { ...ended('interrupted'), failure: { code: null, detail: sentences.abandoned } };
+  }
   if (evidence.budgetReached) return ended('max_budget');
   if (evidence.callsReached) return ended('max_turns');
   if (upstream !== null) {
@@ -48,6 +62,7 @@ export function outcomeOf(evidence: Evidence): Outcome {
   return failedResult(result);
 }
 
+/** True when Claude Code says that it is done. */
 function completed(result: SDKResultMessage): boolean {
   return result.subtype === 'success' && !result.is_error && result.terminal_reason === 'completed';
 }

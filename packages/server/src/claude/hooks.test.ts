@@ -7,24 +7,31 @@ import { createHooks, type HookDuties } from './hooks.ts';
 /** Calls a hook as Claude Code does, and says what it decided. */
 async function call(event: HookEvent, duties: Partial<HookDuties>, input: object, deadlineMs?: number) {
   const failures: unknown[] = [];
-  const hooks = createHooks(
-    {
-      tools: new Set(['Read', 'Bash']),
-      structured: false,
-      toolCall: async () => ({ behavior: 'allow' }),
-      batchEnded: () => 'continue',
-      failed: (error) => failures.push(error),
-      ...duties,
-    },
-    deadlineMs,
-  );
+  const all: HookDuties = {
+    tools: new Set(['Read', 'Bash']),
+    structured: false,
+    toolCall: async () => ({ behavior: 'allow' }),
+    permit: () => assert.fail('not asked'),
+    batchEnded: () => 'continue',
+    failed: (error) => failures.push(error),
+    ...duties,
+  };
+  const hooks = createHooks(() => all, deadlineMs);
   const [matcher] = hooks[event] ?? [];
   const [hook] = matcher?.hooks ?? [];
   assert.ok(hook !== undefined && matcher?.onFailure === 'block' && matcher.matcher === undefined);
   const input_ = { hook_event_name: event, session_id: 's', transcript_path: '', cwd: '/', ...input };
   const answer = await hook(input_ as unknown as HookInput, undefined, { signal: new AbortController().signal });
-  const output = answer as { continue?: boolean; hookSpecificOutput?: { permissionDecision?: string } };
-  return { decision: output.hookSpecificOutput?.permissionDecision, goesOn: output.continue !== false, failures };
+  const output = answer as {
+    continue?: boolean;
+    hookSpecificOutput?: { permissionDecision?: string; updatedInput?: object };
+  };
+  return {
+    decision: output.hookSpecificOutput?.permissionDecision,
+    goesOn: output.continue !== false,
+    failures,
+    answer: output,
+  };
 }
 
 const bash = { tool_name: 'Bash', tool_use_id: 'toolu_1', tool_input: { command: 'ls' } };
@@ -34,8 +41,10 @@ const before = (duties: Partial<HookDuties>, input: object = bash, deadlineMs?: 
 test('only a plain allow lets a tool run', async () => {
   assert.equal((await before({})).decision, 'allow');
   assert.equal((await before({ toolCall: async () => ({ behavior: 'deny', message: 'no' }) })).decision, 'deny');
-  for (const verdict of [undefined, null, {}, true, 'allow', { behavior: 'ask' }, { behavior: 'deny' }]) {
-    const { decision, failures } = await before({ toolCall: async () => verdict as unknown as ToolVerdict });
+  assert.equal((await before({ toolCall: async () => ({ behavior: 'ask' }) })).decision, 'ask');
+  const nonsense = [undefined, null, {}, true, 'allow', { behavior: 'deny' }, { behavior: 'allow', input: ['ls'] }];
+  for (const verdict of nonsense) {
+    const { decision, failures } = await before({ toolCall: (async () => verdict) as HookDuties['toolCall'] });
     assert.equal(decision, 'deny', JSON.stringify(verdict));
     assert.equal(failures.length, 1);
   }
@@ -46,7 +55,8 @@ test('a decision that throws, now or later, or never comes is a denial', async (
   const throwing: HookDuties['toolCall'] = () => {
     throw boom;
   };
-  assert.deepEqual(await before({ toolCall: throwing }), { decision: 'deny', goesOn: true, failures: [boom] });
+  const { decision, goesOn, failures } = await before({ toolCall: throwing });
+  assert.deepEqual([decision, goesOn, failures], ['deny', true, [boom]]);
   assert.equal((await before({ toolCall: () => Promise.reject(boom) })).decision, 'deny');
   const silent = await before({ toolCall: () => new Promise(() => {}) }, bash, 20);
   assert.equal(silent.decision, 'deny');
@@ -104,6 +114,22 @@ test('after a structured answer nobody is asked, after one that was bounced some
   assert.deepEqual(await after(true, 'Structured output provided successfully'), [false, true]);
   assert.deepEqual(await after(true, 'Output does not match required schema'), [true, false]);
   assert.deepEqual(await after(false, 'Structured output provided successfully'), [true, false]);
+});
+
+test('without a turn nothing is allowed and nothing goes on', async () => {
+  const hooks = createHooks(() => null);
+  const { signal } = new AbortController();
+  const answer = async (event: 'PreToolUse' | 'PostToolBatch') =>
+    await hooks[event]?.[0]?.hooks[0]?.({ hook_event_name: event, ...bash } as unknown as HookInput, undefined, {
+      signal,
+    });
+  assert.match(JSON.stringify(await answer('PreToolUse')), /"permissionDecision":"deny"/);
+  assert.match(JSON.stringify(await answer('PostToolBatch')), /"continue":false/);
+});
+
+test('an allow with an input has the tool called with that', async () => {
+  const { answer } = await before({ toolCall: async () => ({ behavior: 'allow', input: { command: 'pwd' } }) });
+  assert.deepEqual(answer.hookSpecificOutput?.updatedInput, { command: 'pwd' });
 });
 
 test('a hook of another event decides nothing', async () => {

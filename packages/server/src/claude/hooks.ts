@@ -4,13 +4,19 @@ import type {
   HookJSONOutput,
   Options,
   PostToolBatchToolCall,
+  PreToolUseHookSpecificOutput,
 } from '@anthropic-ai/claude-agent-sdk';
-import type { ToolCall, ToolVerdict } from '../engine/ports.ts';
+import type { ToolCall } from '../engine/ports.ts';
 import { structuredOutputTool } from './options.ts';
 import { within } from './within.ts';
 
 /** A tool call as a hook is told of it. */
 export type HookedCall = Omit<ToolCall, 'messageId'>;
+
+/** What is answered to a call: `input` is what the tool is called with instead. */
+export type CallAnswer =
+  | { readonly behavior: 'allow'; readonly input?: HookedCall['input'] }
+  | { readonly behavior: 'deny'; readonly message: string };
 
 /** What the hooks of a process ask of the turn that runs in it. */
 export interface HookDuties {
@@ -18,45 +24,45 @@ export interface HookDuties {
   readonly tools: ReadonlySet<string>;
   /** True: the tool for a structured answer exists too and may be called freely, as it only hands the answer over. */
   readonly structured: boolean;
-  /** Only `allow` lets the call run. */
-  toolCall(call: HookedCall): Promise<ToolVerdict>;
+  /** `allow` lets the call run, with `ask` Claude Code asks for a permission. */
+  toolCall(call: HookedCall): Promise<CallAnswer | { readonly behavior: 'ask' }>;
+  /** Answers that question. Only `allow` with an input lets the call run. */
+  permit(call: HookedCall): Promise<CallAnswer>;
   /** Told before a next model call; only `continue` goes on to it. */
   batchEnded(): 'continue' | 'stop';
-  /** Told when a hook could not do its duty. The call was denied, or the turn stopped. Must not throw. */
+  /** Told when a duty could not be done. The call was denied, or the turn stopped. Must not throw. */
   readonly failed: (error: unknown) => void;
 }
 
 /** Longest that a decision may take, in milliseconds. */
-const decisionMs = 30_000;
+const decisionMs = 60_000;
 /** What Claude Code waits for a hook, in seconds: longer than our own deadline, which gives the better answer. */
-const hookSeconds = 60;
+const hookSeconds = 90;
 
-const denied = (reason: string): HookJSONOutput => ({
-  hookSpecificOutput: {
-    hookEventName: 'PreToolUse',
-    permissionDecision: 'deny',
-    permissionDecisionReason: reason,
-  },
+const decided = (output: Omit<PreToolUseHookSpecificOutput, 'hookEventName'>): HookJSONOutput => ({
+  hookSpecificOutput: { hookEventName: 'PreToolUse', ...output },
 });
-const allowed: HookJSONOutput = {
-  hookSpecificOutput: { hookEventName: 'PreToolUse', permissionDecision: 'allow' },
-};
+const denied = (reason: string) => decided({ permissionDecision: 'deny', permissionDecisionReason: reason });
+const allowed = decided({ permissionDecision: 'allow' });
 const undecided = denied('This call could not be checked, so it was not made. Do not try it again.');
 const stopped: HookJSONOutput = { continue: false, stopReason: 'The run was stopped.' };
 
 /**
  * The hooks of a process. Claude Code lets a tool run when a hook throws or answers what it does not know, so every
  * hook goes through one wrapper that has an answer for that, and asks Claude Code to block should even that fail.
+ * `current` gives the duties of the turn that is in the process; without one nothing is allowed.
  */
-export function createHooks(duties: HookDuties, deadlineMs = decisionMs): NonNullable<Options['hooks']> {
-  const hook = (decide: (input: HookInput) => Promise<HookJSONOutput>, otherwise: HookJSONOutput) => {
-    const callback: HookCallback = (input) => guarded(() => decide(input), otherwise, deadlineMs, duties.failed);
+export function createHooks(current: () => HookDuties | null, deadlineMs = decisionMs): NonNullable<Options['hooks']> {
+  type Decide = (duties: HookDuties, input: HookInput) => HookJSONOutput | Promise<HookJSONOutput>;
+  const hook = (decide: Decide, otherwise: HookJSONOutput) => {
+    const callback: HookCallback = async (input) => {
+      const duties = current();
+      if (duties === null) return otherwise;
+      return await guarded(async () => await decide(duties, input), otherwise, deadlineMs, duties.failed);
+    };
     return [{ hooks: [callback], timeout: hookSeconds, onFailure: 'block' as const }];
   };
-  return {
-    PreToolUse: hook((input) => beforeTool(duties, input), undecided),
-    PostToolBatch: hook(async (input) => afterBatch(duties, input), stopped),
-  };
+  return { PreToolUse: hook(beforeTool, undecided), PostToolBatch: hook(afterBatch, stopped) };
 }
 
 async function guarded(
@@ -78,16 +84,25 @@ async function beforeTool(duties: HookDuties, input: HookInput): Promise<HookJSO
   const { tool_name: name, tool_use_id: id, tool_input: toolInput } = input;
   if (name === structuredOutputTool && duties.structured) return allowed;
   if (!duties.tools.has(name)) return denied(`There is no tool ${name} in this run.`);
-  if (typeof id !== 'string' || id === '' || typeof toolInput !== 'object' || toolInput === null) {
+  if (typeof id !== 'string' || id === '' || !isInput(toolInput)) {
     throw new Error(`the call of ${name} has no id or no input`);
   }
-  return answerOf(await duties.toolCall({ id, name, input: toolInput as HookedCall['input'] }));
+  return answerOf(await duties.toolCall({ id, name, input: toolInput }));
 }
 
-function answerOf(verdict: ToolVerdict): HookJSONOutput {
-  if (verdict.behavior === 'allow') return allowed;
-  if (verdict.behavior === 'deny' && typeof verdict.message === 'string') return denied(verdict.message);
-  throw new Error('the verdict on a tool call is neither allow nor deny');
+function answerOf(answer: Awaited<ReturnType<HookDuties['toolCall']>>): HookJSONOutput {
+  if (answer.behavior === 'allow' && answer.input === undefined) return allowed;
+  if (answer.behavior === 'allow' && isInput(answer.input)) {
+    return decided({ permissionDecision: 'allow', updatedInput: answer.input });
+  }
+  if (answer.behavior === 'ask') return decided({ permissionDecision: 'ask' });
+  if (answer.behavior === 'deny' && typeof answer.message === 'string') return denied(answer.message);
+  throw new Error('the verdict on a tool call is not one');
+}
+
+/** True for what a tool can be called with. */
+export function isInput(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function afterBatch(duties: HookDuties, input: HookInput): HookJSONOutput {

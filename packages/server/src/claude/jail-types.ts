@@ -50,6 +50,16 @@ export interface Jail {
    */
   keepFiles(): Promise<void>;
   /**
+   * Keeps the files as `keepFiles` does, but leaves the process there. It must be idle or not yet started, and must not
+   * have run a command.
+   */
+  keepFilesIdle(): Promise<void>;
+  /**
+   * The text of a file, read inside the walls within 5 s; null when there is none. Rejects when it has more bytes, is no
+   * text, or cannot be read.
+   */
+  readFile(path: string, maxBytes: number): Promise<string | null>;
+  /**
    * Size and times of up to `limit` files by relative path, read inside the walls within 5 s; null when there are more
    * or it cannot be found out.
    */
@@ -69,6 +79,8 @@ export interface Jails {
   open(profile: JailProfile): Promise<Jail>;
   /** Deletes the files that are kept under a name. No jail of it may be there. */
   forget(keptName: string): Promise<void>;
+  /** Copies what is kept under one name to another, under which nothing is. No jail of either may be running a turn. */
+  copyKept(from: string, to: string): Promise<void>;
   /** The processes that are there. `startedAt` is wall time in milliseconds. */
   live(): { readonly id: string; readonly pid: number; readonly startedAt: number }[];
   /** Kills and removes every jail. */

@@ -63,6 +63,7 @@ export async function createJails(options: JailsOptions): Promise<Jails> {
       return jail;
     },
     forget: (keptName) => keptFiles.forget(keptName),
+    copyKept: (from, to) => keptFiles.copy(from, to),
     live: () =>
       [...open].flatMap(([id, { jail, startedAt }]) => (jail.pid === null ? [] : [{ id, pid: jail.pid, startedAt }])),
     async close() {

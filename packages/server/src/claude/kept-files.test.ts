@@ -160,3 +160,59 @@ test('a crash at any step of keeping leaves one whole version', async (t) => {
     await kept.forget(name);
   }
 });
+
+test('what is kept is copied whole to another name, and neither changes with the other', async (t) => {
+  const { slot, next, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  const fork = keptName('acme', 'conv-2');
+  await kept.copy(name, fork);
+  await mkdir(join(slot, 'src'));
+  await writeFile(join(slot, 'src/run.sh'), 'run', { mode: 0o755 });
+  await writeFile(join(slot, 'closed'), 'closed', { mode: 0o000 });
+  await symlink('/etc', join(slot, 'link'));
+  await writeFile(Buffer.from(`${slot}/caf\xe9`, 'latin1'), 'no text in UTF-8');
+  await kept.keep(name, slot);
+  await kept.copy(name, fork);
+  assert.deepEqual((await readdir(keptDir)).toSorted(), [name, fork].toSorted());
+  await writeFile(join(slot, 'src/run.sh'), 'changed');
+  await kept.keep(name, slot);
+  await kept.restore(fork, next, isRoot ? projectUser : null);
+  assert.deepEqual(await readdir(next, { encoding: 'latin1' }), await readdir(slot, { encoding: 'latin1' }));
+  assert.equal(await readFile(join(next, 'src/run.sh'), 'utf8'), 'run');
+  assert.equal(await readlink(join(next, 'link')), '/etc');
+  const { uid, mode } = await stat(join(next, 'src/run.sh'));
+  assert.deepEqual([uid, mode & 0o777], [projectUser.uid, 0o755]);
+  await kept.forget(name);
+  assert.equal(await readFile(join(keptDir, fork, 'src/run.sh'), 'utf8'), 'run');
+});
+
+test('nothing is copied where nothing is kept', async (t) => {
+  const { keptDir } = await places(t);
+  await createKeptFiles(keptDir).copy(name, keptName('acme', 'conv-2'));
+  await assert.rejects(readdir(keptDir), { code: 'ENOENT' });
+});
+
+test('a crash while one of the names was kept or copied leaves nothing half done', async (t) => {
+  const { slot, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  const fork = keptName('acme', 'conv-2');
+  await writeFile(join(slot, 'a'), 'old');
+  await kept.keep(name, slot);
+  await rename(join(keptDir, name), join(keptDir, `${name}.old`));
+  await mkdir(join(keptDir, `${name}.new`));
+  await mkdir(join(keptDir, `${fork}.new`));
+  await writeFile(join(keptDir, `${fork}.new/half`), '');
+  await kept.copy(name, fork);
+  assert.deepEqual((await readdir(keptDir)).toSorted(), [name, fork].toSorted());
+  assert.deepEqual(await readdir(join(keptDir, fork)), ['a']);
+  assert.equal(await readFile(join(keptDir, fork, 'a'), 'utf8'), 'old');
+});
+
+test('a copy that is too much leaves nothing under the other name', async (t) => {
+  const { slot, keptDir } = await places(t);
+  await writeFile(join(slot, 'a'), 'x'.repeat(100));
+  await createKeptFiles(keptDir).keep(name, slot);
+  const narrow = createKeptFiles(keptDir, { entries: 3, bytes: 99 });
+  await assert.rejects(narrow.copy(name, keptName('acme', 'conv-2')), { code: 'storage_full' });
+  assert.deepEqual(await readdir(keptDir), [name]);
+});

@@ -17,6 +17,11 @@ export interface KeptFiles {
    * `storage_full` when that is more than may be kept; what was kept before stays then, as after any failure or crash.
    */
   keep(name: string, directory: string): Promise<void>;
+  /**
+   * Copies what is kept under one name to another under which nothing is kept; nothing when nothing is kept. After a
+   * failure or crash nothing is kept under the other name, and the copy can be made again.
+   */
+  copy(from: string, to: string): Promise<void>;
   /** Deletes what is kept under the name. */
   forget(name: string): Promise<void>;
 }
@@ -29,9 +34,9 @@ export interface KeptBounds {
 
 const usualBounds: KeptBounds = { entries: 100_000, bytes: 1024 ** 3 };
 
-/** The name under which the files of a conversation are kept. */
-export function keptName(tenant: string, conversation: string): string {
-  return createHash('sha256').update(`${tenant}\0${conversation}`).digest('hex');
+/** The name under which the files of a conversation are kept: that of its session with Claude Code. */
+export function keptName(tenant: string, session: string): string {
+  return createHash('sha256').update(`${tenant}\0${session}`).digest('hex');
 }
 
 /** Keeps files below a directory of our own, which is made (mode 0700) when it is needed. */
@@ -49,26 +54,33 @@ export function createKeptFiles(keptDir: string, bounds: KeptBounds = usualBound
     else if (await exists(going)) await rename(going, kept);
   }
 
+  async function keep(name: string, directory: string): Promise<void> {
+    const { kept, coming, going } = pathsOf(name);
+    await mkdir(keptDir, { recursive: true, mode: 0o700 });
+    await settle(name);
+    try {
+      await mkdir(coming, { mode: 0o700 });
+      await new Copying(null, bounds).copy(directory, coming);
+    } catch (error) {
+      await deleteTree(coming).catch(() => {});
+      throw error;
+    }
+    if (await exists(kept)) await rename(kept, going);
+    await rename(coming, kept);
+    await deleteTree(going);
+  }
+
   return {
+    keep,
     async restore(name, directory, user) {
       await settle(name);
       const { kept } = pathsOf(name);
       if (await exists(kept)) await new Copying(user, bounds).copy(kept, directory);
     },
-    async keep(name, directory) {
-      const { kept, coming, going } = pathsOf(name);
-      await mkdir(keptDir, { recursive: true, mode: 0o700 });
-      await settle(name);
-      try {
-        await mkdir(coming, { mode: 0o700 });
-        await new Copying(null, bounds).copy(directory, coming);
-      } catch (error) {
-        await deleteTree(coming).catch(() => {});
-        throw error;
-      }
-      if (await exists(kept)) await rename(kept, going);
-      await rename(coming, kept);
-      await deleteTree(going);
+    async copy(from, to) {
+      await settle(from);
+      const { kept } = pathsOf(from);
+      if (await exists(kept)) await keep(to, kept);
     },
     async forget(name) {
       const { kept, coming, going } = pathsOf(name);

@@ -11,9 +11,10 @@ import type { FileInput } from '@sallyport/protocol';
 import { SallyportError } from '../engine/errors.ts';
 import type { Log } from '../engine/ports.ts';
 import { wallsCommand, type Walls } from './bwrap.ts';
+import { readCommand, readText } from './file-reading.ts';
 import type { Jail } from './jail-types.ts';
 import type { Litter } from './litter.ts';
-import { record } from './reaper.ts';
+import { record, type Entry } from './reaper.ts';
 import { identify, killAll, killGroup, killTraces, marker, type ProcessId, type Traces } from './registry.ts';
 import { writeFilesBelow } from './slot-files.ts';
 import { deleteTree, type Place, type User } from './slots.ts';
@@ -39,6 +40,8 @@ export interface JailPlan {
   readonly owner: ProcessId;
   /** What the process may leave in its workspace; null: nothing. */
   readonly litter: Litter | null;
+  /** Where the files of the slot are kept; null: nowhere. */
+  readonly kept: Entry['kept'];
   /** Deletes the litter. Told when no process is left. */
   readonly sweep: () => Promise<void>;
   readonly log: Log;
@@ -96,8 +99,8 @@ export class LiveJail implements Jail {
     this.#leader = identify(child.pid);
     try {
       // The process waits for its first message on standard input, which nobody can send before this returns.
-      const { owner, litter, place } = this.#plan;
-      record(place.directory, { ...this.#traces(), owner, litter });
+      const { owner, litter, kept, place } = this.#plan;
+      record(place.directory, { ...this.#traces(), owner, litter, kept: kept ?? null });
     } catch (error) {
       this.kill();
       throw SallyportError.from(error);
@@ -122,11 +125,19 @@ export class LiveJail implements Jail {
     await this.#plan.keep();
   }
 
+  async keepFilesIdle(): Promise<void> {
+    await this.#plan.keep();
+  }
+
+  async readFile(path: string, maxBytes: number): Promise<string | null> {
+    if (this.#killed) throw new Error('the jail has been closed');
+    return await readText(this.#start(readCommand(path, maxBytes), this.#reading), maxBytes);
+  }
+
   async stamps(limit: number): Promise<ReadonlyMap<string, string> | null> {
     if (this.#killed) return null;
-    const env = { PATH: this.env['PATH'], LANG: 'C', [marker]: this.id };
     try {
-      return await readStamps(this.#start(stampsCommand, { env, stdio: ['ignore', 'pipe', 'ignore'] }), limit);
+      return await readStamps(this.#start(stampsCommand, this.#reading), limit);
     } catch (error) {
       this.#plan.log.warn({ jail: this.id, err: error }, 'the files of a workspace could not be listed');
       return null;
@@ -171,6 +182,12 @@ export class LiveJail implements Jail {
     }
     this.#leader = null;
     this.#exit.resolve();
+  }
+
+  /** For commands of ours that look at the workspace. */
+  get #reading(): NodeSpawn {
+    const env = { PATH: this.env['PATH'], LANG: 'C', [marker]: this.id };
+    return { env, stdio: ['ignore', 'pipe', 'ignore'] };
   }
 
   #traces(): Traces {

@@ -16,10 +16,12 @@ const plan = (profile: Partial<ProcessPlan['profile']> = {}): ProcessPlan => ({
   profile: order({ profile }).profile,
   session: 'session',
   resume: false,
+  recovery: false,
   jail,
   token: 'token',
   sessionStore: { append: async () => {}, load: async () => null },
   hooks: {},
+  canUseTool: async () => ({ behavior: 'deny', message: 'no' }),
   spawn: () => {
     throw new Error('not here');
   },
@@ -39,22 +41,17 @@ test('a process gets the environment of its jail, its token and our switches, an
   );
 });
 
-test('nothing that opens a way around our hooks is set', async () => {
+test('nothing that opens a way around our hooks is set', () => {
   for (const permissionMode of permissionModes) {
     const options = sdkOptions(plan({ permissionMode, tools: ['Read', 'Bash'] }));
     assert.deepEqual(
       [options.settingSources, options.strictMcpConfig, options.mcpServers, options.mcpServersDelivery, options.tools],
       [[], true, {}, 'initialize', ['Read', 'Bash']],
     );
+    assert.equal(options.permissionMode, 'default', 'nothing is allowed by a mode');
     const opening = ['allowedTools', 'allowDangerouslySkipPermissions', 'additionalDirectories', 'settings', 'agents'];
     for (const name of opening) assert.ok(!(name in options), name);
-    const answer = await options.canUseTool?.('Bash', {}, {} as never);
-    assert.equal(answer?.behavior, 'deny');
   }
-  assert.deepEqual(
-    permissionModes.map((permissionMode) => sdkOptions(plan({ permissionMode })).permissionMode),
-    ['default', 'acceptEdits', 'dontAsk', 'dontAsk'],
-  );
 });
 
 test('what the profile leaves open is not set, what it says is', () => {
@@ -70,9 +67,9 @@ test('what the profile leaves open is not set, what it says is', () => {
 
 test('a process that says something else of itself is found out', () => {
   const { profile } = plan({ tools: ['Read', 'Bash'], permissionMode: 'askForEdits' });
+  const asked = { profile, sdkSession: 'session' };
   const init = { tools: ['Bash', 'Read'], permissionMode: 'default', mcp_servers: [], session_id: 'session' };
-  const said = (changes: object) =>
-    mismatchOf({ ...init, ...changes } as unknown as SDKSystemMessage, profile, 'session');
+  const said = (changes: object) => mismatchOf({ ...init, ...changes } as unknown as SDKSystemMessage, asked);
   assert.equal(said({}), null);
   for (const changes of [
     { tools: ['Bash', 'Read', 'Task'] },
@@ -85,5 +82,5 @@ test('a process that says something else of itself is found out', () => {
   }
   const structured = { ...profile, outputSchema: {} };
   const withTool = { ...init, tools: ['Bash', 'Read', 'StructuredOutput'] } as unknown as SDKSystemMessage;
-  assert.equal(mismatchOf(withTool, structured, 'session'), null);
+  assert.equal(mismatchOf(withTool, { ...asked, profile: structured }), null);
 });

@@ -5,8 +5,7 @@ import type {
   SDKSystemMessage,
   SessionStore,
 } from '@anthropic-ai/claude-agent-sdk';
-import type { PermissionMode } from '@sallyport/protocol';
-import type { Profile } from '../engine/ports.ts';
+import type { Profile, RunOrder } from '../engine/ports.ts';
 import type { Jail } from './jail.ts';
 
 /** What the options of one process are made of. */
@@ -16,24 +15,26 @@ export interface ProcessPlan {
   readonly session: string;
   /** True: the session is continued. Its transcript is put in its place while the session store is asked for it. */
   readonly resume: boolean;
+  /** True: the turn that the transcript leaves open is gone on with by itself. */
+  readonly recovery: boolean;
   readonly jail: Jail;
   /** The broker's token, all that the process holds of a credential. */
   readonly token: string;
   readonly sessionStore: SessionStore;
   readonly hooks: NonNullable<Options['hooks']>;
+  readonly canUseTool: CanUseTool;
   readonly spawn: NonNullable<Options['spawnClaudeCodeProcess']>;
 }
 
 /** What Claude Code calls the tool through which it gives a structured answer. */
 export const structuredOutputTool = 'StructuredOutput';
 
-/** Claude Code's own modes. They only matter behind our hook, which answers every call itself. */
-const modes: Readonly<Record<PermissionMode, SdkMode>> = {
-  askForEdits: 'default',
-  acceptEdits: 'acceptEdits',
-  readOnly: 'dontAsk',
-  strict: 'dontAsk',
-};
+/**
+ * Claude Code's own mode, whatever the run's is: our hook answers every call, and the mode only decides about what the
+ * hook is not asked about. This one asks most of all, and what it asks comes to us; others allow edits by themselves or
+ * refuse what a human is to decide.
+ */
+const mode: SdkMode = 'default';
 
 const switches = {
   /** For a cut stream only; all other retries are the broker's. */
@@ -52,25 +53,28 @@ const switches = {
 /** Small jobs of its own, such as reading a fetched page, go to the run's model: the broker passes no other. */
 const sideModels = (model: string) => ({ ANTHROPIC_SMALL_FAST_MODEL: model, ANTHROPIC_DEFAULT_HAIKU_MODEL: model });
 
-const denyUnasked: CanUseTool = async () => ({
-  behavior: 'deny',
-  message: 'This call needs the permission of a human, and nobody can be asked in this run. Do without it.',
-});
-
 /** The SDK's options of a process. Nothing is left to a default that could read the workspace's or this machine's settings. */
 export function sdkOptions({
   profile,
   session,
   resume,
+  recovery,
   jail,
   token,
   sessionStore,
   hooks,
+  canUseTool,
   spawn,
 }: ProcessPlan): Options {
   return {
     cwd: jail.root,
-    env: { ...jail.env, ...switches, ...sideModels(profile.model), ANTHROPIC_API_KEY: token },
+    env: {
+      ...jail.env,
+      ...switches,
+      ...(recovery ? { CLAUDE_CODE_RESUME_INTERRUPTED_TURN: '1' } : {}),
+      ...sideModels(profile.model),
+      ANTHROPIC_API_KEY: token,
+    },
     pathToClaudeCodeExecutable: jail.claudeExecutable,
     spawnClaudeCodeProcess: spawn,
     settingSources: [],
@@ -78,9 +82,9 @@ export function sdkOptions({
     mcpServers: {},
     mcpServersDelivery: 'initialize',
     tools: [...profile.tools],
-    permissionMode: modes[profile.permissionMode],
+    permissionMode: mode,
     hooks,
-    canUseTool: denyUnasked,
+    canUseTool,
     includePartialMessages: true,
     ...(resume ? { resume: session } : { sessionId: session }),
     sessionStore,
@@ -99,14 +103,16 @@ export function sdkOptions({
   };
 }
 
-/** What is wrong with a process that says this of itself, or null when it is what the profile asks for. */
-export function mismatchOf(init: SDKSystemMessage, profile: Profile, session: string): string | null {
+/** What is wrong with a process that says this of itself, or null when it is what the order asks for. */
+export function mismatchOf(
+  init: SDKSystemMessage,
+  { profile, sdkSession }: Pick<RunOrder, 'profile' | 'sdkSession'>,
+): string | null {
   const wanted = [...profile.tools, ...(profile.outputSchema === null ? [] : [structuredOutputTool])];
   const tools = wanted.toSorted().join(' ');
   if (init.tools.toSorted().join(' ') !== tools) return `tools are ${init.tools.join(' ')}, not ${tools}`;
-  const mode = modes[profile.permissionMode];
   if (init.permissionMode !== mode) return `permission mode is ${init.permissionMode}, not ${mode}`;
   if (init.mcp_servers.length > 0) return `there are ${init.mcp_servers.length} MCP servers`;
-  if (init.session_id !== session) return 'the session has another id';
+  if (init.session_id !== sdkSession) return 'the session has another id';
   return null;
 }

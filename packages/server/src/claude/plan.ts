@@ -52,7 +52,8 @@ export async function planJail(
     if (project) await mustBeUsable(project.path, user, { access: profile.access, parents: tools === null });
     const place = await makePlace(runDir, id, user);
     record(place.directory, { id, uid: ownUser && user ? user.uid : null, leader: null, owner });
-    if (keptName !== undefined && project === null) await keptFiles.restore(keptName, place.slot, user);
+    const isKept = keptName !== undefined && project === null;
+    if (isKept) await keptFiles.restore(keptName, place.slot, user);
     // Only a sandbox inside our walls makes mount points, and only where it may write.
     const littered = tools !== null && profile.bash && profile.access === 'rw';
     const workspace = project?.path ?? place.slot;
@@ -71,8 +72,9 @@ export async function planJail(
       env: environment(planner, id, place),
       claudeExecutable: tools ? inside.claude : claudeBinary,
       sandbox: tools && profile.bash ? bashSandbox : undefined,
+      kept: isKept ? { directory: planner.keptDir, name: keptName } : null,
       keep: async () => {
-        if (keptName !== undefined && project === null) await keptFiles.keep(keptName, place.slot);
+        if (isKept) await keptFiles.keep(keptName, place.slot);
       },
       owner,
       log,

@@ -35,7 +35,7 @@ export interface ClaudeProcess {
 const startMs = 30_000;
 const readMs = 5_000;
 /** Largest file that is read for a diff, in bytes. */
-const readBytes = 4_000_000;
+export const readBytes = 4_000_000;
 const gentleMs = 1_000;
 const killMs = 5_000;
 const stderrChars = 4_000;

@@ -2,6 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { SallyportError } from '../engine/errors.ts';
+import { createKeptFiles } from './kept-files.ts';
 import { sweepLitter, type Litter } from './litter.ts';
 import { identify, isRunning, killAll, type ProcessId, type Traces } from './registry.ts';
 import { deleteTree, layout } from './slots.ts';
@@ -12,6 +14,8 @@ export interface Entry extends Traces {
   readonly owner: ProcessId;
   /** What its processes may leave in their workspace. */
   readonly litter?: Litter | null;
+  /** Where the files of its slot are to be kept, from when its process was started: before that they are not whole. */
+  readonly kept?: { readonly directory: string; readonly name: string } | null;
 }
 
 /** What a reaping found. */
@@ -34,8 +38,9 @@ export function record(directory: string, entry: Entry): void {
 
 /**
  * Ends and deletes the jails of servers that are gone. Processes are killed only if pid and time of start are those
- * written down, or if they carry the jail's marker or its own uid. With `owner`, ends the jails of that server alone,
- * whether or not it still runs.
+ * written down, or if they carry the jail's marker or its own uid. What a turn wrote into a slot is kept: its transcript
+ * says that it was written. With `owner`, ends the jails of that server alone, whether or not it still runs, but leaves
+ * slots that are to be kept to the next server.
  */
 export async function reap(runDir: string, owner?: ProcessId): Promise<Reaped> {
   const reaped: Reaped = { removed: [], stuck: [] };
@@ -46,8 +51,10 @@ export async function reap(runDir: string, owner?: ProcessId): Promise<Reaped> {
     if (owner === undefined ? entry !== null && isRunning(entry.owner) : !isSame(entry?.owner, owner)) continue;
     const gone = await killAll(entry ?? { id, uid: null, leader: null }, patience);
     if (gone && entry?.litter) await sweepLitter(entry.litter);
+    if (owner !== undefined && entry?.kept) continue;
     const deleted =
       gone &&
+      (await salvage(directory, entry)) &&
       (await deleteTree(directory).then(
         () => true,
         () => false,
@@ -55,6 +62,19 @@ export async function reap(runDir: string, owner?: ProcessId): Promise<Reaped> {
     (deleted ? reaped.removed : reaped.stuck).push(id);
   }
   return reaped;
+}
+
+/** False when the files of a slot could not be kept, but may be the next time. */
+async function salvage(directory: string, entry: Entry | null): Promise<boolean> {
+  if (!entry?.kept) return true;
+  const { directory: keptDir, name } = entry.kept;
+  try {
+    await createKeptFiles(keptDir).keep(name, join(directory, 'slot'));
+    return true;
+  } catch (error) {
+    // More than may be kept of one slot: what was kept before stays.
+    return error instanceof SallyportError;
+  }
 }
 
 const isSame = (one: ProcessId | undefined, other: ProcessId): boolean =>

@@ -1,41 +1,26 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { SDKResultMessage } from '@anthropic-ai/claude-agent-sdk';
-import type {
-  Broker,
-  BrokerGrant,
-  BrokerTurn,
-  Log,
-  RunEnd,
-  RunHost,
-  RunOrder,
-  TranscriptStore,
-} from '../engine/ports.ts';
-import type { Places } from './admission.ts';
-import { crashOf, outcomeOf } from './failures.ts';
-import { createHooks } from './hooks.ts';
-import type { Jail, JailProfile, Jails } from './jail.ts';
-import { keptName } from './kept-files.ts';
-import { startProcess, type ClaudeProcess } from './process.ts';
-import { createTranscriptMirror, pastOf, type TranscriptMirror } from './transcripts.ts';
+import type { BrokerGrant, BrokerTurn, RunEnd, RunHost, RunOrder } from '../engine/ports.ts';
+import { crashOf, outcomeOf, type Outcome } from './failures.ts';
+import type { HookDuties } from './hooks.ts';
+import type { LivePool } from './live.ts';
+import type { ClaudeProcess } from './process.ts';
+import { endProcess, killForRecovery, putFiles, startRunProcess } from './run-process.ts';
+import type { ProcessParts, RunProcess, Starter } from './run-process.ts';
 import { Turn } from './turn.ts';
 import { within } from './within.ts';
 
 /** What a run takes from the runner. */
-export interface RunParts {
-  readonly broker: Broker;
-  readonly jails: Jails;
-  readonly transcripts: TranscriptStore;
-  readonly log: Log;
-  /** Places for processes that are starting. */
-  readonly starts: Places;
+export interface RunParts extends ProcessParts {
+  readonly live: LivePool;
 }
 
-/** A process with everything that is made for it. */
-interface Held {
-  readonly jail: Jail;
-  readonly mirror: TranscriptMirror;
-  /** Null when the run was stopped before it was started. */
-  process: ClaudeProcess | null;
+/** One try at a turn. */
+interface Attempt {
+  readonly order: RunOrder;
+  readonly host: RunHost;
+  readonly turn: Turn;
+  readonly brokerTurn: BrokerTurn;
   /** Ends with the last message; set once the process was given something to do. */
   listening: Promise<Said> | null;
 }
@@ -52,48 +37,74 @@ const silence: Said = { result: null, cause: null };
 /** Longest wait for Claude Code to agree to stop, and then for its last words, in milliseconds. */
 const interruptMs = 1_000;
 const lastWordsMs = 1_000;
+/** Longest that Claude Code may take to go on with a turn by itself, in milliseconds. */
+const takeUpMs = 10_000;
+/** Longest wait for a call to be stored before a human is asked about it. */
+const storeMs = 5_000;
 /** Longest that the host may look at the workspace after a turn. */
 const lookMs = 15_000;
 /** Longest wait for the stores at the end of a run. */
 const commitMs = 15_000;
-/** Longest wait for what a process leaves behind to be deleted. It is deleted later then. */
-const removeMs = 15_000;
 /** Most that is given of the workspace's CLAUDE.md, in characters. */
 const instructionChars = 40_000;
 
-/** Runs one turn in a process of its own: acquire, converse, release. Rejects when it could not begin. */
-export async function runCold(parts: RunParts, order: RunOrder, host: RunHost, signal: AbortSignal): Promise<RunEnd> {
+/**
+ * Runs one turn in the process that waits for it, or in a new one when there is none or when it turns out to be dead.
+ * Rejects when the turn could not begin.
+ */
+export async function runTurn(
+  parts: RunParts,
+  order: RunOrder,
+  host: RunHost,
+  signal: AbortSignal,
+  waiting: RunProcess | null,
+): Promise<RunEnd> {
+  const end = waiting && (await attempt(parts, order, host, signal, waiting));
+  return end ?? (await attempt(parts, order, host, signal, null))!;
+}
+
+/** Tries once. Null: the process that waited was dead, and nothing came of the turn. */
+async function attempt(
+  parts: RunParts,
+  order: RunOrder,
+  host: RunHost,
+  signal: AbortSignal,
+  waiting: RunProcess | null,
+): Promise<RunEnd | null> {
   const turn = new Turn(order, host, parts.log);
   const abort = (): void => turn.abort();
   signal.addEventListener('abort', abort, { once: true });
   if (signal.aborted) abort();
-  const pass = parts.broker.issue();
-  const brokerTurn = pass.bind(grantOf(order, turn));
-  let held: Held | null = null;
+  const pass = waiting?.pass ?? parts.broker.issue();
+  const ready = Promise.withResolvers<void>();
+  const brokerTurn = pass.bind(grantOf(order, turn, ready.promise));
+  const tried: Attempt = { order, host, turn, brokerTurn, listening: null };
+  const duties = (process: RunProcess) => dutiesOf(tried, process);
+  const { stopping } = turn;
+  const settleCall: Starter['settleCall'] = (call, view) => turn.settleCall(call, view);
+  let process = waiting;
   let said = silence;
+  let stays = false;
   try {
-    held = await acquire(parts, order, turn, brokerTurn, pass.token, signal);
-    if (held.process !== null) said = await converse(held.process, held, order, turn);
-    if (held.process !== null && said.result !== null) await look(held.process, host, turn);
+    if (process === null) process = await startRunProcess(parts, order, pass, { stopping, duties, settleCall }, signal);
+    else await takeOver(process, order, duties(process));
+    if (turn.stop === null) ready.resolve();
+    if (process.claude !== null) said = await converse(process.claude, process, tried, parts);
+    if (process.claude !== null && said.result !== null) await look(process.claude, tried);
+    stays = await mayStay(process, said, tried);
   } finally {
-    if (held !== null) await release(held, said.result !== null, turn, parts.log);
+    if (process !== null && !stays) await release(process, said, tried, parts);
     await settle(turn, brokerTurn);
-    pass.revoke();
+    if (!stays) pass.revoke();
     signal.removeEventListener('abort', abort);
   }
-  const outcome = outcomeOf({
-    ...said,
-    stop: turn.stop,
-    batchStopped: turn.batchStopped,
-    upstream: brokerTurn.failure(),
-    budgetReached: brokerTurn.budgetReached(),
-    callsReached: brokerTurn.callsReached(),
-    structured: order.profile.outputSchema !== null,
-  });
-  return { ...outcome, model: turn.model, calls: brokerTurn.calls };
+  if (waiting !== null && cameToNothing(said, waiting, tried)) return null;
+  if (stays) parts.live.put(order, process);
+  return { ...outcomeFrom(said, tried), model: turn.model, calls: brokerTurn.calls };
 }
 
-function grantOf({ ref, key, profile, budgetUsd, maxTurns }: RunOrder, turn: Turn): BrokerGrant {
+function grantOf(order: RunOrder, turn: Turn, ready: Promise<void>): BrokerGrant {
+  const { ref, key, profile, budgetUsd, maxTurns, before } = order;
   return {
     ref,
     key,
@@ -102,85 +113,75 @@ function grantOf({ ref, key, profile, budgetUsd, maxTurns }: RunOrder, turn: Tur
     maxCalls: maxTurns,
     hasTools: profile.tools.length > 0 || profile.outputSchema !== null,
     singleToolCalls: profile.permissionMode === 'askForEdits',
+    before,
+    ready,
     onRetry: (attempt, reason) => turn.retried(attempt, reason),
   };
 }
 
-async function acquire(
-  { jails, transcripts, starts, log }: RunParts,
-  order: RunOrder,
-  turn: Turn,
-  brokerTurn: BrokerTurn,
-  token: string,
-  signal: AbortSignal,
-): Promise<Held> {
-  const { profile, ref, sdkSession: session } = order;
-  const past = order.resume ? await pastOf(transcripts, ref.tenant, session) : null;
-  const jail = await jails.open(jailProfileOf(order));
-  const write = jail.writeConfig.bind(jail);
-  const mirror = createTranscriptMirror(transcripts, ref.tenant, past && { entries: past, write });
-  const held: Held = { jail, mirror, process: null, listening: null };
+function dutiesOf({ order, turn, brokerTurn }: Attempt, process: RunProcess): HookDuties {
   const view = () => {
-    if (held.process === null) throw new Error('there is no process');
-    return held.process.view;
+    if (process.claude === null) throw new Error('there is no process');
+    return process.claude.view;
   };
-  try {
-    if (order.files.length > 0) {
-      await jail.writeFiles(order.files);
-      // They come once: a server that is killed in this turn must not lose them.
-      await jail.keepFiles();
+  const duties = turn.duties(view, brokerTurn);
+  const permit: HookDuties['permit'] = async (call) => {
+    // A human is asked about a call that a killed service would find again: else the model would be asked anew. The
+    // call that a process was started for is there already.
+    if (call.id !== order.recovery?.call?.toolUseId) {
+      const stored = process.mirror.stored('call', call.id);
+      await Promise.race([stored, turn.stopping, delay(storeMs, undefined, { ref: false })]);
     }
-    const leave = await starts.enter(ref.tenant, signal);
-    if (leave === null) return held;
-    try {
-      const hooks = createHooks(turn.duties(view, brokerTurn));
-      const { sessionStore } = mirror;
-      const resume = past !== null;
-      held.process = startProcess({ profile, session, resume, jail, token, sessionStore, hooks }, log);
-      await Promise.race([held.process.started, turn.stopping]);
-    } finally {
-      leave();
-    }
-    return held;
-  } catch (error) {
-    await release(held, false, turn, log);
-    throw error;
+    return await duties.permit(call);
+  };
+  return { ...duties, permit };
+}
+
+/** Gives a process that waited the turn. */
+async function takeOver(process: RunProcess, order: RunOrder, duties: HookDuties): Promise<void> {
+  process.duties = duties;
+  await putFiles(process, order);
+}
+
+/** Sends the order's message, or has Claude Code go on by itself, and listens until the result, the process's death, or a reason to stop. */
+async function converse(claude: ClaudeProcess, process: RunProcess, tried: Attempt, { log }: RunParts): Promise<Said> {
+  const { order, turn } = tried;
+  const { instructions, prompt, messageUuid, recovery } = order;
+  if (recovery === null) {
+    const texts = [prompt];
+    if (turn.stop === null && instructions) texts.push(...(await instructionsOf(claude, messageUuid)));
+    if (turn.stop !== null) return silence;
+    claude.send(texts, messageUuid);
   }
-}
-
-function jailProfileOf({ profile, ref, keepFiles }: RunOrder): JailProfile {
-  const { projectPath, access, tools } = profile;
-  const kept = keepFiles ? { keptName: keptName(ref.tenant, ref.conversation) } : {};
-  return { projectPath, access, bash: tools.includes('Bash'), ...kept };
-}
-
-/** Sends the order's message and listens until the result, the process's death, or a reason to stop. */
-async function converse(process: ClaudeProcess, held: Held, order: RunOrder, turn: Turn): Promise<Said> {
-  const { instructions, prompt, messageUuid } = order;
-  const texts = [prompt];
-  if (turn.stop === null && instructions) texts.push(...(await instructionsOf(process, messageUuid)));
-  if (turn.stop !== null) return silence;
-  process.send(texts, messageUuid);
-  const listening = listen(process, held.mirror, turn);
-  held.listening = listening;
+  const listening = listen(claude, process, turn);
+  tried.listening = listening;
+  if (recovery !== null) void abandonUnlessTakenUp(tried, listening);
   await Promise.race([listening, turn.stopping]);
-  if (turn.stop !== null) {
-    await Promise.race([listening, process.interrupt(interruptMs)]);
+  if (turn.stop?.kind === 'freed') await killForRecovery(process, turn, turn.stop.toolUseId, log);
+  else if (turn.stop?.kind === 'abandoned') process.jail.kill();
+  else if (turn.stop !== null) {
+    await Promise.race([listening, claude.interrupt(interruptMs)]);
     await Promise.race([listening, delay(lastWordsMs, undefined, { ref: false })]);
   }
   const said = await Promise.race([listening, Promise.resolve(silence)]);
   // Claude Code hands over a result only after the transcript before it was taken.
-  if (said.result !== null && turn.stop === null && !held.mirror.holds(order.messageUuid)) {
+  const handedOver = recovery === null ? process.mirror.holds(messageUuid) : process.mirror.begun;
+  if (said.result !== null && turn.stop === null && !handedOver) {
     turn.fail(new Error('Claude Code did not hand over its transcript'));
   }
   return said;
 }
 
-async function listen(process: ClaudeProcess, mirror: TranscriptMirror, turn: Turn): Promise<Said> {
+async function abandonUnlessTakenUp({ turn, brokerTurn }: Attempt, listening: Promise<Said>): Promise<void> {
+  const signs = [brokerTurn.asked, turn.recovered, listening, turn.stopping];
+  await within(takeUpMs, Promise.race<unknown>(signs)).catch(() => turn.abandon());
+}
+
+async function listen(claude: ClaudeProcess, { mirror }: RunProcess, turn: Turn): Promise<Said> {
   try {
     for (;;) {
-      const message = await process.next();
-      if (message === null) return { result: null, cause: process.endError('the messages ended without a result') };
+      const message = await claude.next();
+      if (message === null) return { result: null, cause: claude.endError('the messages ended without a result') };
       if (message.type === 'system' && message.subtype === 'mirror_error') {
         turn.fail(mirror.failure ?? new Error(`the transcript could not be stored: ${message.error}`));
       }
@@ -188,14 +189,14 @@ async function listen(process: ClaudeProcess, mirror: TranscriptMirror, turn: Tu
       if (message.type === 'result') return { result: message, cause: null };
     }
   } catch (error) {
-    return { result: null, cause: process.endError(error) };
+    return { result: null, cause: claude.endError(error) };
   }
 }
 
 /** The workspace's CLAUDE.md as a block of data, or nothing when there is none. */
-async function instructionsOf(process: ClaudeProcess, messageUuid: string): Promise<string[]> {
-  const text = await process.readStart('CLAUDE.md', instructionChars).catch((error: unknown) => {
-    throw crashOf(process.endError(error));
+async function instructionsOf(claude: ClaudeProcess, messageUuid: string): Promise<string[]> {
+  const text = await claude.readStart('CLAUDE.md', instructionChars).catch((error: unknown) => {
+    throw crashOf(claude.endError(error));
   });
   if (text === null || text.trim() === '') return [];
   // The id is new for every message: the file cannot hold the closing mark.
@@ -208,26 +209,36 @@ async function instructionsOf(process: ClaudeProcess, messageUuid: string): Prom
 }
 
 /** Lets the host read what changed, while there is still a process to read through. */
-async function look(process: ClaudeProcess, host: RunHost, turn: Turn): Promise<void> {
+async function look(claude: ClaudeProcess, { host, turn }: Attempt): Promise<void> {
   turn.finish();
   if (turn.stop?.kind === 'broken') return;
   try {
-    await within(lookMs, host.ended(process.view));
+    await within(lookMs, host.ended(claude.view));
   } catch (error) {
     turn.fail(error);
   }
 }
 
+/**
+ * True when the process can wait for the next turn: nothing was odd in this one, and nothing of it is left. One that ran
+ * a command cannot: what the command started may still be there, and what its sandbox left in the workspace is swept
+ * only when all is over. One that went on with a turn knows another input of a call than the stored transcript.
+ */
+async function mayStay(process: RunProcess, said: Said, tried: Attempt): Promise<boolean> {
+  const { order, turn, brokerTurn } = tried;
+  if (!order.stay || order.recovery !== null || turn.ranBash || said.result === null) return false;
+  if (turn.stop !== null || outcomeFrom(said, tried).reason !== 'end_turn') return false;
+  await settle(turn, brokerTurn);
+  await process.jail.keepFilesIdle().catch((error: unknown) => turn.fail(error));
+  process.duties = null;
+  return turn.stop === null;
+}
+
 /** Ends the process, keeps what is to be kept and removes all that was made for it. Never rejects. */
-async function release({ jail, mirror, process, listening }: Held, idle: boolean, turn: Turn, log: Log): Promise<void> {
-  await process?.end(idle);
-  mirror.close();
-  if (process !== null) await jail.keepFiles().catch((error: unknown) => turn.fail(error));
-  try {
-    await within(removeMs, jail.remove());
-  } catch (error) {
-    log.error({ jail: jail.id, error }, 'a jail could not be removed');
-  }
+async function release(process: RunProcess, said: Said, tried: Attempt, { log }: RunParts): Promise<void> {
+  const { turn, listening } = tried;
+  const keep = () => process.jail.keepFiles().catch((error: unknown) => turn.fail(error));
+  await endProcess(process, said.result !== null, log, process.claude === null ? undefined : keep);
   // Ends with the process; what it had still to say is taken.
   if (listening !== null) await within(lastWordsMs, listening).catch(() => {});
 }
@@ -240,4 +251,22 @@ async function settle(turn: Turn, brokerTurn: BrokerTurn): Promise<void> {
   } catch (error) {
     turn.fail(error);
   }
+}
+
+/** True when the process was dead before anything was said, asked, called or stored. */
+function cameToNothing(said: Said, { mirror }: RunProcess, { order, turn, brokerTurn }: Attempt): boolean {
+  if (said.result !== null || turn.stop !== null || turn.touched) return false;
+  return brokerTurn.calls.length === 0 && !mirror.holds(order.messageUuid);
+}
+
+function outcomeFrom(said: Said, { order, turn, brokerTurn }: Attempt): Outcome {
+  return outcomeOf({
+    ...said,
+    stop: turn.stop,
+    batchStopped: turn.batchStopped,
+    upstream: brokerTurn.failure(),
+    budgetReached: brokerTurn.budgetReached(),
+    callsReached: brokerTurn.callsReached(),
+    structured: order.profile.outputSchema !== null,
+  });
 }

@@ -13,6 +13,9 @@ const limit = { timeout: 60_000 };
 const jailLacks = leftOut('runs in a jail', ['bwrap', 'socat']);
 const bash = (command: string) => ({ tools: [{ name: 'Bash', input: { command } }] });
 
+/** What others have left in the system's temporary directory. */
+const before = new Set(await readdir(tmpdir()));
+
 /** The orders of one conversation; the first begins it. */
 function conversation(profile: Partial<Profile> = {}) {
   const first = order({ profile, keepFiles: true });
@@ -39,7 +42,7 @@ const lastSaid = ({ simulator }: TestRunner) => said(simulator.requests.at(-1)?.
 /** Nothing of a process may be left, neither ours nor what the SDK makes to resume. */
 async function assertNothingLeft({ jails, runDir, warnings }: TestRunner): Promise<void> {
   assert.deepEqual([jails.live(), await readdir(join(runDir, 'jails')), warnings], [[], [], []]);
-  const left = (await readdir(tmpdir())).filter((name) => name.startsWith('claude-resume-'));
+  const left = (await readdir(tmpdir())).filter((name) => name.startsWith('claude-resume-') && !before.has(name));
   assert.deepEqual(left, []);
 }
 
@@ -171,7 +174,7 @@ test('files of a slot are there in the next turn, changed and deleted as they we
   assert.equal((await readdir(one.keptDir)).length, 1);
   await three.runner.forget(first.ref.tenant, 'another');
   assert.equal((await readdir(one.keptDir)).length, 1);
-  await three.runner.forget(first.ref.tenant, first.ref.conversation);
+  await three.runner.forget(first.ref.tenant, first.sdkSession);
   assert.deepEqual(await readdir(one.keptDir), []);
 });
 

@@ -9,6 +9,7 @@ import { loadPrices } from '../broker/prices.ts';
 import { systemClock } from '../engine/clock.ts';
 import { newUuid } from '../engine/ids.ts';
 import type {
+  ApprovalVerdict,
   ModelCall,
   Profile,
   RunHost,
@@ -17,12 +18,14 @@ import type {
   ToolCall,
   TranscriptEntry,
   TranscriptStore,
+  WorkspaceView,
 } from '../engine/ports.ts';
 import { claudeExecutable } from './executable.ts';
 import { createJails, type Jails } from './jail.ts';
 import type { IsolationSetting } from './isolation.ts';
 import { createRunner } from './runner.ts';
 import { prepareRunDirectory } from './slots.ts';
+import { createWorkspaceFiles } from './workspace-files.ts';
 
 /** A runner with everything real but the model, which is simulated. */
 export interface TestRunner {
@@ -99,7 +102,15 @@ export async function startRunner(
   const transcripts = after?.transcripts ?? { kept: new Map<string, TranscriptEntry[]>(), failures: 0 };
   const { maxProcesses = 4, maxWaiting = 20 } = options;
   const store = storeOver(transcripts);
-  const runner = createRunner({ broker, jails, transcripts: store, clock: systemClock, log, maxProcesses, maxWaiting });
+  const parts = {
+    broker,
+    jails,
+    transcripts: store,
+    files: createWorkspaceFiles({ keptDir }),
+    clock: systemClock,
+    log,
+  };
+  const runner = createRunner({ ...parts, maxProcesses, maxWaiting });
   t.after(async () => {
     await runner.close();
     await jails.close();
@@ -144,6 +155,9 @@ export function order(changes: Partial<Omit<RunOrder, 'profile'>> & { profile?: 
     key: 'key',
     sdkSession: newUuid(),
     resume: false,
+    recovery: null,
+    stay: false,
+    before: { calls: 0, spentUsd: 0 },
     keepFiles: false,
     prompt: 'Hello',
     messageUuid: newUuid(),
@@ -170,7 +184,7 @@ export function order(changes: Partial<Omit<RunOrder, 'profile'>> & { profile?: 
 /** A host that allows every tool and keeps what it is told. Overwrite what a test needs otherwise. */
 export class TestHost implements RunHost {
   /** Durable events and, in their place, the calls that were allowed. */
-  readonly events: (LogEventBody | { readonly type: 'allowed'; readonly call: ToolCall })[] = [];
+  readonly events: (LogEventBody | { readonly type: 'allowed' | 'asked'; readonly call: ToolCall })[] = [];
   readonly deltas: string[] = [];
   /** Calls that Claude Code did not run although they were allowed. */
   readonly refused: string[] = [];
@@ -187,6 +201,8 @@ export class TestHost implements RunHost {
     return { behavior: 'allow' };
   };
 
+  approve: RunHost['approve'] = () => Promise.reject(new Error('nobody was to be asked'));
+
   toolRefused: RunHost['toolRefused'] = async (id) => void this.refused.push(id);
 
   batchEnded: RunHost['batchEnded'] = () => 'continue';
@@ -201,6 +217,26 @@ export class TestHost implements RunHost {
 
   get text(): string {
     return this.events.map((event) => (event.type === 'text' ? event.text : '')).join('');
+  }
+}
+
+/** A host that asks a human about every tool but `Read`. */
+export class AskingHost extends TestHost {
+  /** The calls a human was asked about. */
+  readonly asked: ToolCall[] = [];
+
+  constructor(human: (call: ToolCall, view: WorkspaceView) => ApprovalVerdict | Promise<ApprovalVerdict>) {
+    super();
+    this.toolCall = async (call) => {
+      if (call.name !== 'Read') return { behavior: 'ask' };
+      this.events.push({ type: 'allowed', call });
+      return { behavior: 'allow' };
+    };
+    this.approve = async (call, view) => {
+      this.asked.push(call);
+      this.events.push({ type: 'asked', call });
+      return await human(call, view);
+    };
   }
 }
 

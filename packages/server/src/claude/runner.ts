@@ -2,19 +2,32 @@ import { availableParallelism } from 'node:os';
 import type { ErrorCode } from '@sallyport/protocol';
 import type { Clock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
-import type { Broker, Log, RunEnd, RunHost, RunOrder, Runner, TranscriptStore } from '../engine/ports.ts';
+import type {
+  Broker,
+  Log,
+  RunEnd,
+  RunHost,
+  RunOrder,
+  Runner,
+  TranscriptStore,
+  WorkspaceFiles,
+} from '../engine/ports.ts';
 import { createPlaces } from './admission.ts';
+import { forkSession } from './fork.ts';
 import type { Jails } from './jail.ts';
 import { keptName } from './kept-files.ts';
-import { runCold, type RunParts } from './run.ts';
+import { LivePool } from './live.ts';
+import { transcriptState } from './recovery.ts';
+import { runTurn, type RunParts } from './run.ts';
 
 export interface RunnerOptions {
   readonly broker: Broker;
   readonly jails: Jails;
   readonly transcripts: TranscriptStore;
+  readonly files: WorkspaceFiles;
   readonly clock: Clock;
   readonly log: Log;
-  /** Most processes at a time. */
+  /** Most processes at a time, those included that wait for the next turn of their conversation. */
   readonly maxProcesses: number;
   /** Most runs that wait for a process; a further one is refused as `overloaded`. */
   readonly maxWaiting: number;
@@ -34,7 +47,8 @@ export function createRunner(options: RunnerOptions): Runner {
   const places = createPlaces({ places: maxProcesses, waiting: maxWaiting, clock });
   // More starts at a time than there are cores only make each of them slow.
   const starts = createPlaces({ places: availableParallelism(), waiting: Infinity, clock });
-  const parts: RunParts = { broker, jails, transcripts, log, starts };
+  const live = new LivePool(log);
+  const parts: RunParts = { broker, jails, transcripts, clock, log, starts, live };
   const closing = new AbortController();
   const running = new Set<Promise<RunEnd>>();
   /** Why the last run could not begin; null when it could. */
@@ -45,7 +59,10 @@ export function createRunner(options: RunnerOptions): Runner {
     const leave = await places.enter(order.ref.tenant, stop);
     if (leave === null) return neverRan;
     try {
-      const end = await runCold(parts, order, host, stop);
+      // Processes that wait for a turn take no place, but give way to those that have one.
+      const waiting = live.take(order);
+      await live.fit(places.free);
+      const end = await runTurn(parts, order, host, stop, waiting);
       trouble = null;
       return end;
     } catch (thrown) {
@@ -69,11 +86,21 @@ export function createRunner(options: RunnerOptions): Runner {
         running.delete(run);
       }
     },
-    forget: (tenant, conversation) => jails.forget(keptName(tenant, conversation)),
+    async transcriptState(tenant, session, messageUuid) {
+      return transcriptState((await transcripts.load({ tenant, session, subpath: '' })) ?? [], messageUuid);
+    },
+    free: (tenant, session) => live.free(tenant, session),
+    async forget(tenant, session) {
+      await live.free(tenant, session);
+      await jails.forget(keptName(tenant, session));
+    },
+    fork: (from, to) => forkSession(transcripts, jails, from, to),
+    files: options.files,
     health: () => ({ ok: trouble === null, detail: trouble }),
     async close() {
       closing.abort();
       await Promise.allSettled(running);
+      await live.fit(0);
     },
   };
 }

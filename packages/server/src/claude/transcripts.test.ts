@@ -91,6 +91,30 @@ test('nothing is stored after an append that hangs', async () => {
   assert.deepEqual(uuids(state.kept.get('acme|s1|')), ['1']);
 });
 
+test('who waits for a call or an outcome is told when it is stored, not before', async () => {
+  const { state, store } = memory();
+  const { sessionStore, ...mirror } = createTranscriptMirror(store, 'acme', null);
+  const told: string[] = [];
+  for (const what of ['call', 'outcome'] as const) void mirror.stored(what, 'toolu_1').then(() => told.push(what));
+  const holding = Promise.withResolvers<void>();
+  state.hold = holding.promise;
+  const call = {
+    type: 'assistant',
+    uuid: '1',
+    message: { content: [{ type: 'tool_use', id: 'toolu_1', name: 'Read' }] },
+  };
+  const outcome = { type: 'user', uuid: '2', message: { content: [{ type: 'tool_result', tool_use_id: 'toolu_1' }] } };
+  void sessionStore.append(key, [call]);
+  const settled = mirror.settled().then(() => told.push('settled'));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(told, []);
+  holding.resolve();
+  await settled;
+  assert.deepEqual(told, ['call', 'settled']);
+  await sessionStore.append(key, [outcome]);
+  await mirror.stored('outcome', 'toolu_1');
+});
+
 test('a closed mirror takes nothing', async () => {
   const { state, store } = memory();
   const mirror = createTranscriptMirror(store, 'acme', null);

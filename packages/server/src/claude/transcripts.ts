@@ -1,12 +1,19 @@
 import type { SessionStore, SessionStoreEntry } from '@anthropic-ai/claude-agent-sdk';
 import type { FileInput } from '@sallyport/protocol';
 import type { TranscriptEntry, TranscriptKey, TranscriptStore } from '../engine/ports.ts';
+import { callsOf, outcomesOf } from './recovery.ts';
 
 /** The SDK's session store over ours, for one process. What is stored is always a whole beginning of the transcript. */
 export interface TranscriptMirror {
   readonly sessionStore: SessionStore;
   /** True once an entry with this uuid is stored. */
   holds(uuid: string): boolean;
+  /** True once anything is stored. */
+  readonly begun: boolean;
+  /** Resolves when the message that makes this tool call is stored, or its outcome. */
+  stored(what: 'call' | 'outcome', toolUseId: string): Promise<void>;
+  /** Resolves when nothing is being stored. Never rejects. */
+  settled(): Promise<void>;
   /** Why the last append failed, null if it did not. For logs. */
   readonly failure: unknown;
   /** Drops every later append. */
@@ -43,7 +50,8 @@ export async function pastOf(
  * directory, and say that there is nothing to load. No tool of ours makes sub-transcripts, so there are none to write.
  */
 export function createTranscriptMirror(store: TranscriptStore, tenant: string, past: Past | null): TranscriptMirror {
-  const stored = new Set<string>();
+  const stored = new Stored();
+  let appending: Promise<unknown> = Promise.resolve();
   let unsettled: readonly SessionStoreEntry[] | null = null;
   let broken = false;
   let closed = false;
@@ -68,19 +76,30 @@ export function createTranscriptMirror(store: TranscriptStore, tenant: string, p
     }
     unsettled = null;
     failure = null;
-    for (const { uuid } of entries) if (uuid !== undefined) stored.add(uuid);
+    stored.add(entries);
   }
 
   return {
     sessionStore: {
-      append: (key, entries) => append(keyOf(key), entries),
+      append(key, entries) {
+        const appended = append(keyOf(key), entries);
+        appending = Promise.allSettled([appending, appended]);
+        return appended;
+      },
       async load({ projectKey, sessionId }) {
         const content = past?.entries.map((entry) => `${JSON.stringify(entry)}\n`).join('');
         if (content !== undefined) await past?.write({ path: `projects/${projectKey}/${sessionId}.jsonl`, content });
         return null;
       },
     },
-    holds: (uuid) => stored.has(uuid),
+    holds: (uuid) => stored.uuids.has(uuid),
+    get begun() {
+      return stored.uuids.size > 0;
+    },
+    stored: (what, id) => stored.markOf(`${what} ${id}`).promise,
+    async settled() {
+      await appending;
+    },
     get failure() {
       return failure;
     },
@@ -88,4 +107,23 @@ export function createTranscriptMirror(store: TranscriptStore, tenant: string, p
       closed = true;
     },
   };
+}
+
+/** What a process has had stored. */
+class Stored {
+  readonly uuids = new Set<string>();
+  /** Tool calls and outcomes that are stored, and those that somebody waits for. */
+  readonly #marks = new Map<string, PromiseWithResolvers<void>>();
+
+  add(entries: readonly SessionStoreEntry[]): void {
+    for (const { uuid } of entries) if (uuid !== undefined) this.uuids.add(uuid);
+    for (const { id } of callsOf(entries)) this.markOf(`call ${id}`).resolve();
+    for (const id of outcomesOf(entries)) this.markOf(`outcome ${id}`).resolve();
+  }
+
+  markOf(name: string): PromiseWithResolvers<void> {
+    const mark = this.#marks.get(name) ?? Promise.withResolvers<void>();
+    this.#marks.set(name, mark);
+    return mark;
+  }
 }

@@ -5,7 +5,10 @@ import type { LogEventBody } from '@sallyport/protocol';
 export interface TurnSink {
   /** A piece of the open text or thinking block. */
   delta(block: 'text' | 'thinking', text: string): void;
-  /** A durable event. */
+  /**
+   * A durable event. Between the first piece of a block and its end others than its end wait for that. Blocks that are
+   * recorded again right after `restart` are those that stay, as the same objects; some may never have been withdrawn.
+   */
   record(event: LogEventBody): void;
   /** A complete tool call was seen; the texts before it have been recorded. */
   toolUse(id: string, messageId: string): void;
@@ -18,8 +21,6 @@ interface OpenBlock {
   readonly kind: Kind;
   readonly messageId: string;
   text: string;
-  /** True once another event was recorded after the block's first piece: `restart` can no longer withdraw all of it. */
-  split: boolean;
 }
 
 interface RecordedBlock {
@@ -37,7 +38,9 @@ export class Translator {
   #open: OpenBlock | null = null;
   #messageId = '';
   #model: string | null = null;
-  /** Blocks recorded since the last event of another type: what a client drops at `restart` although Claude keeps it. */
+  /** The last message of which there is a text or a call: Claude Code keeps its whole blocks when it is cut. */
+  #keptMessage: string | null = null;
+  /** The latest blocks, with at least all that a client drops at `restart`: others record events too. */
   #span: RecordedBlock[] = [];
 
   /** `allowed` says of a tool call whether it was let run: only those get a `tool_end`. */
@@ -59,12 +62,6 @@ export class Translator {
     if (type === 'assistant') this.#takeAssistant(objectOf(rest['message']), rest);
     if (type === 'user') this.#takeUser(objectOf(rest['message']));
     if (type === 'system' && rest['subtype'] === 'api_retry') this.#takeRetry(rest['attempt']);
-  }
-
-  /** To be called when somebody else has recorded an event that is not text, so that `restart` reaches back no further. */
-  noted(): void {
-    this.#span = [];
-    if (this.#open !== null && this.#open.text !== '') this.#open.split = true;
   }
 
   /** To be called when nothing more comes: what is known of an open block is recorded. */
@@ -102,6 +99,7 @@ export class Translator {
     for (const block of listOf(message['content'])) {
       const { type } = block;
       if (type === 'text' || type === 'thinking') this.#close(type, id, textOf(block[type]), textOf(uuid));
+      if (type === 'text' || type === 'tool_use') this.#keptMessage = id;
       if (type === 'tool_use') this.#sink.toolUse(textOf(block['id']), id);
     }
   }
@@ -123,7 +121,7 @@ export class Translator {
 
   #begin(kind: Kind): OpenBlock {
     this.finish();
-    this.#open = { kind, messageId: this.#messageId, text: '', split: false };
+    this.#open = { kind, messageId: this.#messageId, text: '' };
     return this.#open;
   }
 
@@ -137,7 +135,7 @@ export class Translator {
   /** Takes the whole of a block. What was streamed of it is its beginning, or it is told anew. */
   #close(kind: Kind, messageId: string, text: string, uuid: string): void {
     if (this.#open?.kind !== kind) this.finish();
-    else if (!text.startsWith(this.#open.text)) this.#dropOpen();
+    else if (!text.startsWith(this.#open.text)) this.#restart(this.#span);
     this.#open = null;
     this.#recordBlock(kind, messageId, text, uuid);
   }
@@ -147,16 +145,15 @@ export class Translator {
     const dropped = this.#open;
     this.#open = null;
     if (dropped === null || dropped.text === '') return;
-    if (dropped.split) return this.#recordBlock(dropped.kind, dropped.messageId, dropped.text, '');
-    const isOfDropped = ({ event }: RecordedBlock) => event.message_id === dropped.messageId;
-    const keepsMessage = this.#span.some((block) => isOfDropped(block) && block.event.type === 'text');
-    this.#restart(this.#span.filter((block) => keepsMessage || !isOfDropped(block)));
+    const keepsMessage = dropped.messageId === this.#keptMessage;
+    this.#restart(this.#span.filter(({ event }) => keepsMessage || event.message_id !== dropped.messageId));
   }
 
-  /** Withdraws everything since the last event of another type and tells again what stays. */
-  #restart(stays: RecordedBlock[]): void {
-    this.#recordOther({ type: 'restart' });
-    this.#span = stays;
+  /** Withdraws the open block and every other one that does not stay. */
+  #restart(stays: readonly RecordedBlock[]): void {
+    this.#open = null;
+    this.#sink.record({ type: 'restart' });
+    this.#span = [...stays];
     for (const { event } of stays) this.#sink.record(event);
   }
 
@@ -170,7 +167,8 @@ export class Translator {
 
   #recordOther(event: LogEventBody): void {
     this.#sink.record(event);
-    this.noted();
+    // Else it waits for the end of the open block, and until then a `restart` withdraws what is before that.
+    if (this.#open === null || this.#open.text === '') this.#span = [];
   }
 }
 

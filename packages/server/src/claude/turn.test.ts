@@ -16,6 +16,7 @@ const view: WorkspaceView = {
 const brokerTurn: BrokerTurn = {
   calls: [],
   spentUsd: () => 0,
+  asked: new Promise(() => {}),
   budgetReached: () => false,
   callsReached: () => false,
   failure: () => null,
@@ -30,7 +31,7 @@ function started(host = new TestHost()) {
     type: 'system',
     subtype: 'init',
     tools: ['Read'],
-    permissionMode: 'acceptEdits',
+    permissionMode: 'default',
     mcp_servers: [],
     session_id: asked.sdkSession,
   } as unknown as SDKMessage;

@@ -1,17 +1,14 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { SDKMessage } from '@anthropic-ai/claude-agent-sdk';
 import type { LogEventBody } from '@sallyport/protocol';
 import { SallyportError } from '../engine/errors.ts';
-import type { BrokerTurn, Log, RunHost, RunOrder, ToolVerdict, WorkspaceView } from '../engine/ports.ts';
+import type { BrokerTurn, Log, Recovery, RunHost, RunOrder, ToolCall, WorkspaceView } from '../engine/ports.ts';
 import type { StopCause } from './failures.ts';
-import type { HookDuties, HookedCall } from './hooks.ts';
+import type { HookDuties } from './hooks.ts';
 import { mismatchOf } from './options.ts';
+import { ToolGate } from './tool-gate.ts';
 import { Translator } from './translate.ts';
 
-/** Longest wait for the text before a tool call to be recorded, in milliseconds. */
-const textBeforeToolMs = 250;
-
-/** One turn while it runs: passes on what Claude Code says, asks the host before every tool call, and holds the first reason to stop. */
+/** One turn while it runs: passes on what Claude Code says and what its hooks ask, and holds the reason to stop. */
 export class Turn {
   /** Resolves when the turn is to be stopped. */
   readonly stopping: Promise<void>;
@@ -19,14 +16,14 @@ export class Turn {
   readonly #host: RunHost;
   readonly #log: Log;
   readonly #translator: Translator;
+  readonly #gate: ToolGate;
   readonly #resolveStopping: () => void;
-  readonly #allowed = new Set<string>();
-  /** Tool calls that were seen in a message, with the message's id. */
-  readonly #seen = new Map<string, string>();
-  readonly #awaited = new Map<string, () => void>();
+  readonly #outcomes = new Set<string>();
   readonly #unsettled = new Set<Promise<unknown>>();
   #stop: StopCause | null = null;
   #trusted = false;
+  #touched = false;
+  #left = false;
   #batchStopped = false;
 
   constructor(order: RunOrder, host: RunHost, log: Log) {
@@ -38,12 +35,23 @@ export class Turn {
     this.#log = log;
     this.#translator = new Translator(
       {
-        delta: (block, text) => host.delta(block, text),
+        delta: (block, text) => this.#delta(block, text),
         record: (event) => this.#record(event),
-        toolUse: (id, messageId) => this.#sawToolUse(id, messageId),
+        toolUse: (id, messageId) => this.#gate.sawCall(id, messageId),
       },
-      (id) => this.#allowed.has(id),
+      (id) => this.#gate.isAllowed(id),
     );
+    this.#gate = new ToolGate({
+      host,
+      stopped: () => this.#stop !== null,
+      stopping: promise,
+      trusted: () => this.#trusted,
+      noted: () => {
+        this.#touched = true;
+      },
+      awaitAtEnd: (work) => this.#awaitAtEnd(work),
+      free: (toolUseId) => this.#stopFor({ kind: 'freed', toolUseId }),
+    });
   }
 
   get stop(): StopCause | null {
@@ -55,6 +63,26 @@ export class Turn {
     return this.#batchStopped;
   }
 
+  /** True once the host was told or asked anything. */
+  get touched(): boolean {
+    return this.#touched;
+  }
+
+  /** The calls that had their outcome in this process. */
+  get outcomes(): ReadonlySet<string> {
+    return this.#outcomes;
+  }
+
+  /** True when Bash was let run. */
+  get ranBash(): boolean {
+    return this.#gate.ranBash;
+  }
+
+  /** Resolves when Claude Code makes the call that it was to make. */
+  get recovered(): Promise<void> {
+    return this.#gate.recovered;
+  }
+
   get model(): string | null {
     return this.#translator.model;
   }
@@ -64,18 +92,29 @@ export class Turn {
     this.#stopFor({ kind: 'aborted' });
   }
 
-  /** Stops the turn because something of ours failed. Of several causes the first counts. */
+  /** Stops the turn because Claude Code does not go on with it. */
+  abandon(): void {
+    this.#stopFor({ kind: 'abandoned' });
+  }
+
+  /** Stops the turn because something of ours failed. */
   fail(thrown: unknown): void {
     const error = SallyportError.from(thrown);
     this.#log.warn({ turn: this.#order.ref.turn, code: error.code, error }, 'a run cannot go on');
     this.#stopFor({ kind: 'broken', error });
   }
 
+  /** Nothing that Claude Code says from now on counts: the turn goes on elsewhere. */
+  leave(): void {
+    this.#left = true;
+  }
+
   /** Takes the next message of Claude Code. */
   take(message: SDKMessage): void {
+    if (this.#left) return;
     try {
       if (message.type === 'system' && message.subtype === 'init') {
-        const mismatch = mismatchOf(message, this.#order.profile, this.#order.sdkSession);
+        const mismatch = mismatchOf(message, this.#order);
         if (mismatch !== null) throw new Error(`Claude Code did not start as it was told to: ${mismatch}`);
         this.#trusted = true;
       }
@@ -99,7 +138,6 @@ export class Turn {
   /** A model call is tried again. */
   retried(attempt: number, reason: string): void {
     this.#record({ type: 'retry', attempt, reason });
-    this.#translator.noted();
   }
 
   /** What the hooks of the process ask of this turn. */
@@ -108,27 +146,32 @@ export class Turn {
     return {
       tools: new Set<string>(tools),
       structured: outputSchema !== null,
-      toolCall: (call) => this.#toolCall(call, view()),
+      toolCall: async (call) => await this.#gate.decide(call, view()),
+      permit: async (call) => await this.#gate.permit(call, view()),
       batchEnded: () => this.#batchEnded(brokerTurn),
-      failed: (error) => this.fail(error),
+      failed: (error) => {
+        // Killing a process breaks what it was about to do.
+        if (this.#stop?.kind !== 'freed') this.fail(error);
+      },
     };
   }
 
-  async #toolCall(call: HookedCall, view: WorkspaceView): Promise<ToolVerdict> {
-    const stopped: ToolVerdict = { behavior: 'deny', message: 'The run is being stopped.' };
-    await this.#textBefore(call.id);
-    if (this.#stop !== null) return stopped;
-    if (!this.#trusted) throw new Error('a tool was called before Claude Code had said how it started');
-    const messageId = this.#seen.get(call.id) ?? null;
-    const deciding = Promise.try(() => this.#host.toolCall({ ...call, messageId }, view));
-    // A decision that is still being committed belongs to the turn.
-    this.#awaitAtEnd(deciding);
-    const verdict = await deciding;
-    this.#translator.noted();
-    if (verdict.behavior !== 'allow') return verdict;
-    this.#allowed.add(call.id);
-    // Its start is committed, but nothing may start after a stop.
-    return this.#stop === null ? verdict : stopped;
+  /**
+   * Asks about the call that a turn is to go on with, as long as it has no process, and says what it goes on with then.
+   * Null when it is to be stopped instead.
+   */
+  async settleCall(call: ToolCall, view: WorkspaceView): Promise<Recovery | null> {
+    const { recovery } = this.#order;
+    try {
+      const answer = await Promise.race([this.#gate.settle(call, view), this.stopping]);
+      if (this.#stop !== null || answer === undefined || recovery === null) return null;
+      if (answer.behavior === 'allow') return { ...recovery, call: { toolUseId: call.id, input: answer.input } };
+      const refusal = { toolUseId: call.id, text: answer.message, ok: false };
+      return { outcomes: [...recovery.outcomes, refusal], call: null };
+    } catch (error) {
+      this.fail(error);
+      return null;
+    }
   }
 
   #batchEnded(brokerTurn: BrokerTurn): 'continue' | 'stop' {
@@ -137,26 +180,22 @@ export class Turn {
     return 'stop';
   }
 
-  /** The hook of a call can be quicker than the messages before the call. */
-  async #textBefore(id: string): Promise<void> {
-    if (this.#seen.has(id)) return;
-    const seen = Promise.withResolvers<void>();
-    this.#awaited.set(id, seen.resolve);
-    await Promise.race([seen.promise, delay(textBeforeToolMs, undefined, { ref: false })]);
-    this.#awaited.delete(id);
-  }
-
-  #sawToolUse(id: string, messageId: string): void {
-    this.#seen.set(id, messageId);
-    this.#awaited.get(id)?.();
-  }
-
   /** Claude Code has rules of its own, stricter than ours: what they stop was allowed but did not run. */
   #refused(id: string): void {
-    if (this.#allowed.delete(id)) this.#keep(Promise.try(() => this.#host.toolRefused(id)));
+    if (this.#gate.refused(id)) this.#keep(Promise.try(() => this.#host.toolRefused(id)));
+  }
+
+  #delta(block: 'text' | 'thinking', text: string): void {
+    this.#touched = true;
+    this.#host.delta(block, text);
   }
 
   #record(event: LogEventBody): void {
+    this.#touched = true;
+    if (event.type === 'tool_end') {
+      this.#outcomes.add(event.tool_use_id);
+      this.#gate.sawOutcome(event.tool_use_id);
+    }
     this.#keep(Promise.try(() => this.#host.record(event)));
   }
 
@@ -171,8 +210,9 @@ export class Turn {
     void settled.then(() => this.#unsettled.delete(settled));
   }
 
+  /** Of several causes the first counts, but any other counts more than that the process is not needed for now. */
   #stopFor(cause: StopCause): void {
-    this.#stop ??= cause;
+    if (this.#stop === null || this.#stop.kind === 'freed') this.#stop = cause;
     this.#resolveStopping();
   }
 }

@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { loadSettings, SettingsError, type Settings } from '../config/settings.ts';
 import { flagOf, settingKeys, table } from '../config/table.ts';
 import { version } from '../version.ts';
+import { verifyAudit } from './audit.ts';
 import { doctor } from './doctor.ts';
 import { serve, startFailure, type Terminal } from './serve.ts';
 
@@ -22,9 +23,13 @@ function withSettings(command: Command): Command {
 /** Runs the program with the arguments after its name. Resolves with the exit code; every failure is one readable line. */
 export async function runProgram(args: readonly string[], terminal: Terminal): Promise<number> {
   let task: Task | null = null;
-  const take = (chosen: Task) => () => {
-    task = chosen;
-  };
+  let words = 1;
+  const take =
+    (chosen: Task, count = 1) =>
+    () => {
+      task = chosen;
+      words = count;
+    };
   const program = new Command('sallyport')
     .description('Claude Code behind a web API.')
     .version(version)
@@ -38,13 +43,17 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
   withSettings(program.command('doctor').description('Says what is in force and what is missing.')).action(
     take(doctor),
   );
+  const audit = program.command('audit').description('Looks after the audit log.');
+  withSettings(audit.command('verify').description('Checks the audit log of the running service.')).action(
+    take(verifyAudit, 2),
+  );
   try {
     program.parse(args, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exit.usage;
     throw error;
   }
-  return task === null ? exit.usage : await perform(task, args.slice(1), terminal);
+  return task === null ? exit.usage : await perform(task, args.slice(words), terminal);
 }
 
 async function perform(task: Task, argv: readonly string[], terminal: Terminal): Promise<number> {

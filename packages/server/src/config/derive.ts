@@ -40,10 +40,13 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     upstreamFirstByteSeconds,
     upstreamSilenceSeconds,
     conversationTtlSeconds,
+    retentionDays,
+    approvalHoldSeconds,
+    approvalTtlSeconds,
     drainSeconds,
     logLevel,
   } = values;
-  const { corsOrigins, publicHosts, trustedProxies } = values;
+  const { corsOrigins, publicHosts, trustedProxies, requestsPerMinute, requestsPerHour, burstSize } = values;
   const loopback = isLoopback(host);
   const maxProcesses = values.maxProcesses ?? processesOf(machine);
   const dataDir = resolve(cwd, values.dataDir);
@@ -65,12 +68,18 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     corsOrigins,
     publicHosts,
     trustedProxies,
+    requestsPerMinute,
+    requestsPerHour,
+    burstSize,
     maxProcesses,
     maxWaiting: values.maxWaiting ?? 10 * maxProcesses,
     maxBodyBytes: values.maxBodyBytes ?? values.maxFilesBytes * 1.25,
     upstreamFirstByteSeconds,
     upstreamSilenceSeconds,
     conversationTtlSeconds,
+    retentionDays,
+    approvalHoldSeconds,
+    approvalTtlSeconds,
     drainSeconds,
     logLevel,
     bounds: boundsOf(values),

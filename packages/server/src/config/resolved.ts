@@ -33,10 +33,19 @@ export interface Settings {
   readonly corsOrigins: readonly string[];
   readonly publicHosts: readonly string[];
   readonly trustedProxies: readonly string[];
+  /** Of a key in any minute; 0: no limit, as for the next two. */
+  readonly requestsPerMinute: number;
+  /** Of a key in any hour. */
+  readonly requestsPerHour: number;
+  /** Of a key in any 10 seconds. */
+  readonly burstSize: number;
   readonly maxProcesses: number;
   readonly maxWaiting: number;
   readonly maxBodyBytes: number;
   readonly conversationTtlSeconds: number;
+  readonly retentionDays: number;
+  readonly approvalHoldSeconds: number;
+  readonly approvalTtlSeconds: number;
   readonly drainSeconds: number;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
   readonly bounds: Bounds;

@@ -27,6 +27,7 @@ test('nothing given is a server on loopback with the simulator and the current d
   deepStrictEqual([settings.publicHosts, settings.trustedProxies, settings.userKeys], [[], [], []]);
   deepStrictEqual([settings.masterKey, settings.anthropicApiKey, settings.prices], [null, null, null]);
   deepStrictEqual([settings.maxProcesses, settings.maxWaiting], [16, 160]);
+  deepStrictEqual([settings.requestsPerMinute, settings.requestsPerHour, settings.burstSize], [30, 500, 10]);
   deepStrictEqual([settings.maxBodyBytes, settings.drainSeconds, settings.logLevel], [5_000_000, 30, 'info']);
   deepStrictEqual(settings.bounds, defaultBounds);
   deepStrictEqual([settings.warnings, secretsOf(settings)], [[], []]);
@@ -80,6 +81,7 @@ test('wrong values are refused in one line that names the setting, the value, an
       /^SALLYPORT_DEFAULT_MODEL is "x"; it must be one of the models: sallyport-simulator$/,
     ],
     [{ SALLYPORT_MAX_PROCESSES: '0' }, /^SALLYPORT_MAX_PROCESSES is "0"/],
+    [{ SALLYPORT_BURST_SIZE: '-1' }, /^SALLYPORT_BURST_SIZE is "-1"; .* from 0 to 100000$/],
     [{ SALLYPORT_MAX_BODY_BYTES: '999999' }, /^SALLYPORT_MAX_BODY_BYTES is "999999"; .* from 1000000 to 50000000$/],
     [
       { SALLYPORT_MAX_PROMPT_CHARS: '9999' },

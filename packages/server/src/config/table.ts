@@ -142,6 +142,21 @@ export const table = {
     default: '',
     text: 'Proxies whose word about the address of a client counts.',
   }),
+  requestsPerMinute: setting(wholeNumber(0, 100_000), {
+    variable: 'SALLYPORT_REQUESTS_PER_MINUTE',
+    default: '30',
+    text: 'Most requests of a key in any minute, frames of WebSockets included; 0: no limit.',
+  }),
+  requestsPerHour: setting(wholeNumber(0, 100_000), {
+    variable: 'SALLYPORT_REQUESTS_PER_HOUR',
+    default: '500',
+    text: 'Most requests of a key in any hour; 0: no limit.',
+  }),
+  burstSize: setting(wholeNumber(0, 100_000), {
+    variable: 'SALLYPORT_BURST_SIZE',
+    default: '10',
+    text: 'Most requests of a key in any 10 seconds; 0: no limit.',
+  }),
   maxProcesses: setting(wholeNumber(1, 10_000), {
     variable: 'SALLYPORT_MAX_PROCESSES',
     default: null,
@@ -164,6 +179,21 @@ export const table = {
     variable: 'SALLYPORT_CONVERSATION_TTL',
     default: '3600',
     text: 'Seconds without a message after which a conversation ends by itself; never while a turn runs.',
+  }),
+  retentionDays: setting(wholeNumber(0, 36_500), {
+    variable: 'SALLYPORT_RETENTION_DAYS',
+    default: '30',
+    text: 'Days for which a conversation can be read after its end; then all of it is deleted.',
+  }),
+  approvalHoldSeconds: setting(wholeNumber(0, 86_400), {
+    variable: 'SALLYPORT_APPROVAL_HOLD',
+    default: '300',
+    text: 'Seconds for which the process of a conversation is held while a human decides. Freed, it is started again for the decision.',
+  }),
+  approvalTtlSeconds: setting(wholeNumber(1, 31_536_000), {
+    variable: 'SALLYPORT_APPROVAL_TTL',
+    default: '86400',
+    text: 'Seconds after which an approval that nobody decided is denied.',
   }),
   drainSeconds: setting(wholeNumber(0, 3600), {
     variable: 'SALLYPORT_DRAIN_SECONDS',

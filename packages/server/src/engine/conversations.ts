@@ -9,20 +9,33 @@ import { isoTime } from './clock.ts';
 import type { EngineParts, ListRequest } from './engine.ts';
 import { SallyportError } from './errors.ts';
 import { messagesOf } from './messages.ts';
-import type { StoredConversation } from './ports.ts';
+import type { Profile, StoredConversation } from './ports.ts';
 import type { Principal } from './principal.ts';
+import { resolveProject } from './workspaces.ts';
 
 const page = 500;
 
-/** Null: the principal sees the conversations of every key of its tenant. */
-const ownKey = ({ role, key }: Principal): string | null => (role === 'admin' || role === 'operator' ? null : key);
+/** Whose conversations and approvals the principal sees; null: those of every key of its tenant. */
+export const ownKey = ({ role, key }: Principal): string | null =>
+  role === 'admin' || role === 'operator' ? null : key;
 
-/** A conversation that the principal may see. Rejects with `conversation_not_found`, whatever the reason. */
+/**
+ * A conversation that the principal may see. Rejects with `conversation_not_found`, whatever the reason, and with `gone`
+ * when its retention has passed.
+ */
 export async function visible(parts: EngineParts, principal: Principal, id: string): Promise<StoredConversation> {
   const found = await parts.conversations.get(principal.tenant, id);
   const own = ownKey(principal);
   if (found === null || (own !== null && found.key !== own)) throw new SallyportError('conversation_not_found');
+  if (found.status === 'gone') throw new SallyportError('gone');
   return found;
+}
+
+/** What a conversation was allowed at its start may have been withdrawn since: rejects as its start would. */
+export async function stillAllowed(parts: EngineParts, profile: Profile): Promise<void> {
+  const { workspaceRoots, isProtected, policy } = parts;
+  if (!policy.models.includes(profile.model)) throw new SallyportError('model_not_allowed');
+  if (profile.projectPath !== null) await resolveProject(profile.projectPath, workspaceRoots, isProtected);
 }
 
 const expiryOf = (parts: EngineParts, { lastActiveAt }: StoredConversation): number =>
@@ -30,6 +43,7 @@ const expiryOf = (parts: EngineParts, { lastActiveAt }: StoredConversation): num
 
 /** A conversation ends by itself after a time without a message, but never while a turn runs. */
 export function statusOf(parts: EngineParts, conversation: StoredConversation): ConversationStatus {
+  if (conversation.status === 'gone') return 'ended';
   if (conversation.status !== 'idle') return conversation.status;
   return expiryOf(parts, conversation) <= parts.clock.now() ? 'ended' : 'idle';
 }
@@ -79,15 +93,16 @@ export async function infoOf(parts: EngineParts, principal: Principal, id: strin
   };
 }
 
-interface Place {
+/** A place in a list that is ordered by creation. */
+export interface Place {
   readonly createdAt: number;
   readonly id: string;
 }
 
-const toCursor = ({ createdAt, id }: Place): string =>
+export const toCursor = ({ createdAt, id }: Place): string =>
   Buffer.from(JSON.stringify([createdAt, id])).toString('base64url');
 
-function fromCursor(cursor: string): Place {
+export function fromCursor(cursor: string): Place {
   try {
     const [createdAt, id, ...rest] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[];
     if (Number.isSafeInteger(createdAt) && typeof id === 'string' && rest.length === 0) {
@@ -113,6 +128,7 @@ export async function listOf(parts: EngineParts, principal: Principal, { cursor,
     });
     for (const row of rows) {
       before = { createdAt: row.createdAt, id: row.id };
+      if (row.status === 'gone') continue;
       const summary = summaryOf(parts, row);
       if (status !== undefined && summary.status !== status) continue;
       items.push(summary);

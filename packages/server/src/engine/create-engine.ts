@@ -1,27 +1,27 @@
 import type { QueryRequest, StreamItem } from '@sallyport/protocol';
-import { historyOf, infoOf, listOf, logOf, statusOf, visible } from './conversations.ts';
-import type { Engine, EngineParts, EventsRequest, OwnEngine, RunningTurn, TurnOutcome } from './engine.ts';
+import { takeUp } from './abandoned.ts';
+import { ApprovalDesk } from './approval-desk.ts';
+import { auditReads } from './audit-reads.ts';
+import { historyOf, infoOf, listOf, logOf, statusOf, visible, stillAllowed } from './conversations.ts';
+import type { Engine, EngineParts, EventsRequest, OwnEngine, RunningTurn } from './engine.ts';
 import { SallyportError } from './errors.ts';
+import { Exclusive } from './exclusive.ts';
 import { follow } from './follow.ts';
+import { forking } from './forks.ts';
+import { claimOf, earlierTurn } from './idempotency.ts';
+import { newId } from './ids.ts';
+import { inbox } from './inbox.ts';
 import { LiveLogs } from './live.ts';
 import { messagesOf } from './messages.ts';
-import type { StopCause } from './outcome.ts';
 import { checkOutputSchema } from './output-schema.ts';
 import { decideProfile } from './policy.ts';
-import type { Profile, RunOrder, StoredConversation } from './ports.ts';
+import { ClaimTakenError, type IdempotencyClaim, type Profile } from './ports.ts';
 import type { Principal } from './principal.ts';
-import { TurnLog } from './turn-log.ts';
-import { Turn } from './turn.ts';
-import { acceptFirst, acceptNext, endAbandoned, endOf, eventsOf, type AcceptedTurn } from './turns.ts';
+import { keyOf, RunningTurns, type Running } from './running.ts';
+import { Sweeper } from './sweeper.ts';
+import { acceptFirst, acceptNext, eventsOf, type AcceptedTurn, type FirstTurn } from './turns.ts';
+import { workspaceReads } from './workspace-reads.ts';
 import { resolveProject } from './workspaces.ts';
-
-/** What of a turn is not already in its acceptance. */
-type Launch = Pick<RunOrder, 'prompt' | 'files' | 'resume' | 'keepFiles'> & { readonly requestId: string };
-
-interface Running {
-  readonly turn: Turn;
-  readonly ended: Promise<TurnOutcome>;
-}
 
 const unpriced = new SallyportError('validation_failed', {
   issues: [
@@ -33,74 +33,74 @@ const unpriced = new SallyportError('validation_failed', {
   ],
 });
 
-const keyOf = (tenant: string, conversation: string): string => JSON.stringify([tenant, conversation]);
-
-/** Ends the turns that an earlier process of the service left open, then serves. */
+/** Takes up the turns that an earlier process of the service left open, then serves. */
 export async function createEngine(parts: EngineParts): Promise<OwnEngine> {
-  await endAbandoned(parts);
-  return new OneNodeEngine(parts);
+  const engine = new OneNodeEngine(parts);
+  await engine.start();
+  return engine;
 }
 
 class OneNodeEngine implements OwnEngine {
   readonly #parts: EngineParts;
   readonly #logs = new LiveLogs();
-  /** Turns that run, by conversation: each has one at most. */
-  readonly #running = new Map<string, Running>();
-  /** Conversations that are being deleted take no turn. */
-  readonly #deleting = new Set<string>();
-  #draining = false;
-  #closing = false;
+  readonly #desk: ApprovalDesk;
+  readonly #running: RunningTurns;
+  readonly #sweeper: Sweeper;
+  /** A conversation is told something, forked and deleted one after the other. */
+  readonly #exclusive = new Exclusive();
+
+  readonly fork: Engine['fork'];
+  readonly diff: Engine['diff'];
+  readonly files: Engine['files'];
+  readonly file: Engine['file'];
+  readonly approvals: Engine['approvals'];
+  readonly approval: Engine['approval'];
+  readonly decide: Engine['decide'];
+  readonly audit: Engine['audit'];
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
+    this.#desk = new ApprovalDesk(parts.approvals, parts.clock, parts.logger);
+    this.#running = new RunningTurns(parts, this.#logs, this.#desk);
+    this.#sweeper = new Sweeper(parts, this.#logs, this.#running);
+    this.fork = forking(parts, this.#exclusive);
+    ({ audit: this.audit } = auditReads(parts));
+    ({ diff: this.diff, files: this.files, file: this.file } = workspaceReads(parts));
+    ({ approvals: this.approvals, approval: this.approval, decide: this.decide } = inbox(parts, this.#desk));
   }
 
-  startQuery: Engine['startQuery'] = async (principal, request, { requestId, signal }) => {
-    const profile = await this.#profileOf(principal, request);
-    const accepted = await acceptFirst(this.#parts, principal, request, { profile, kind: 'query', id: undefined });
-    const files = request.files ?? [];
-    const running = this.#launch(accepted, {
-      requestId,
-      prompt: request.prompt,
-      files,
-      resume: false,
-      keepFiles: false,
+  async start(): Promise<void> {
+    await takeUp(this.#parts, this.#running);
+    this.#sweeper.start();
+  }
+
+  startQuery: Engine['startQuery'] = async (principal, request, { requestId, signal, idempotencyKey }) => {
+    const claim = claimOf(this.#parts, principal, idempotencyKey, ['query', request]);
+    return await this.#once(principal, claim, async () => {
+      const profile = await this.#profileOf(principal, request);
+      const chosen = { profile, kind: 'query' as const, id: newId('conv'), requestId, claim };
+      const { accepted, running } = await this.#first(principal, request, chosen);
+      if (claim === null) this.#stopWith(signal, running);
+      return this.#runningTurn(accepted, running);
     });
-    const leave = () => running.turn.stop({ reason: this.#draining ? 'shutdown' : 'client_left' });
-    signal.addEventListener('abort', leave, { once: true });
-    if (signal.aborted) leave();
-    void running.ended.then(() => signal.removeEventListener('abort', leave));
-    return this.#runningTurn(accepted, running);
   };
 
-  startConversation: Engine['startConversation'] = async (principal, request, { requestId, sessionId }) => {
-    const profile = await this.#profileOf(principal, request);
-    const chosen = { profile, kind: 'conversation' as const, id: sessionId };
-    const accepted = await acceptFirst(this.#parts, principal, request, chosen);
-    const files = request.files ?? [];
-    const running = this.#launch(accepted, {
-      requestId,
-      prompt: request.prompt,
-      files,
-      resume: false,
-      keepFiles: true,
+  startConversation: Engine['startConversation'] = async (principal, request, context) => {
+    const { requestId, sessionId, idempotencyKey } = context;
+    const claim = claimOf(this.#parts, principal, idempotencyKey, ['start', sessionId ?? null, request]);
+    return await this.#once(principal, claim, async () => {
+      const profile = await this.#profileOf(principal, request);
+      const chosen = { profile, kind: 'conversation' as const, id: sessionId ?? newId('conv'), requestId, claim };
+      const { accepted, running } = await this.#first(principal, request, chosen);
+      return this.#runningTurn(accepted, running);
     });
-    return this.#runningTurn(accepted, running);
   };
 
-  continueConversation: Engine['continueConversation'] = async (principal, id, message, { requestId }) => {
-    const found = await visible(this.#parts, principal, id);
-    if (this.#draining) throw new SallyportError('not_ready');
-    if (this.#deleting.has(keyOf(found.tenant, id))) throw new SallyportError('conversation_not_found');
-    if (statusOf(this.#parts, found) === 'ended') throw new SallyportError('conversation_ended');
-    await this.#stillAllowed(found);
-    const accepted = await acceptNext(this.#parts, found, message);
-    if (accepted === null) {
-      await visible(this.#parts, principal, id);
-      throw new SallyportError('conversation_busy', { retryAfter: 1 });
-    }
-    const running = this.#launch(accepted, { requestId, prompt: message, files: [], resume: true, keepFiles: true });
-    return this.#runningTurn(accepted, running);
+  continueConversation: Engine['continueConversation'] = async (principal, id, message, context) => {
+    const { requestId, idempotencyKey } = context;
+    const claim = claimOf(this.#parts, principal, idempotencyKey, ['continue', id, message]);
+    const start = () => this.#next(principal, id, message, { requestId, claim });
+    return await this.#once(principal, claim, () => this.#exclusive.run(keyOf(principal.tenant, id), start));
   };
 
   conversation: Engine['conversation'] = (principal, id) => infoOf(this.#parts, principal, id);
@@ -110,29 +110,40 @@ class OneNodeEngine implements OwnEngine {
   messages: Engine['messages'] = (principal, id) => historyOf(this.#parts, principal, id);
 
   events: Engine['events'] = async (principal, id, request) => {
-    const { tenant, lastSeq } = await visible(this.#parts, principal, id);
-    if (request.after.seq > lastSeq) throw new SallyportError('bad_cursor');
-    return this.#follow(tenant, id, request);
+    const found = await visible(this.#parts, principal, id);
+    if (request.after.seq > found.lastSeq) throw new SallyportError('bad_cursor');
+    // What has ended says nothing more.
+    const follows = request.follow && statusOf(this.#parts, found) !== 'ended';
+    return this.#follow(found.tenant, id, { ...request, follow: follows });
   };
 
   interrupt: Engine['interrupt'] = async (principal, id) => {
     const { tenant } = await visible(this.#parts, principal, id);
-    return await this.#stop(tenant, id, { reason: 'interrupt' });
+    return await this.#running.stop(tenant, id, { reason: 'interrupt' });
   };
 
   deleteConversation: Engine['deleteConversation'] = async (principal, id) => {
-    const { tenant, sdkSession } = await visible(this.#parts, principal, id);
-    const key = keyOf(tenant, id);
-    this.#deleting.add(key);
-    try {
-      await this.#stop(tenant, id, { reason: 'interrupt' });
-      await this.#parts.transcripts.delete(tenant, sdkSession);
-      await this.#parts.runner.forget(tenant, id);
-      await this.#parts.conversations.delete(tenant, id);
+    const { conversations, transcripts, runner, audit, clock } = this.#parts;
+    await this.#exclusive.run(keyOf(principal.tenant, id), async () => {
+      const { tenant, sdkSession } = await visible(this.#parts, principal, id);
+      await this.#running.stop(tenant, id, { reason: 'interrupt' });
+      // The row last: what is left when it is cut short can be deleted again.
+      await transcripts.delete(tenant, sdkSession);
+      await runner.forget(tenant, sdkSession);
+      const { key: actor } = principal;
+      const line = {
+        at: clock.now(),
+        tenant,
+        actor,
+        action: 'conversation.delete',
+        ref: null,
+        subject: id,
+        details: {},
+      };
+      await audit.append([line]);
+      await conversations.delete(tenant, id);
       this.#logs.end(tenant, id);
-    } finally {
-      this.#deleting.delete(key);
-    }
+    });
   };
 
   models: Engine['models'] = () => {
@@ -140,20 +151,34 @@ class OneNodeEngine implements OwnEngine {
     return { models: [...models], default: defaultModel };
   };
 
-  drain(): void {
-    this.#draining = true;
-  }
+  drain: OwnEngine['drain'] = () => this.#running.drain();
 
   close: Engine['close'] = async () => {
-    this.#draining = true;
-    this.#closing = true;
-    const running = [...this.#running.values()];
-    for (const { turn } of running) turn.stop({ reason: 'shutdown' });
-    await Promise.all(running.map(({ ended }) => ended));
+    await this.#sweeper.close();
+    await this.#running.close();
+    this.#desk.close();
   };
 
+  /** Starts a turn, unless an earlier request under the same claim has started it. */
+  async #once(
+    principal: Principal,
+    claim: IdempotencyClaim | null,
+    start: () => Promise<RunningTurn>,
+  ): Promise<RunningTurn> {
+    const earlier = await earlierTurn(this.#parts, principal.tenant, claim);
+    if (earlier) return earlier;
+    try {
+      return await start();
+    } catch (error) {
+      if (!(error instanceof ClaimTakenError)) throw error;
+      const quicker = await earlierTurn(this.#parts, principal.tenant, claim);
+      if (quicker) return quicker;
+      throw new SallyportError('idempotency_in_progress', { retryAfter: 1, cause: error });
+    }
+  }
+
   async #profileOf(principal: Principal, request: QueryRequest): Promise<Profile> {
-    if (this.#draining) throw new SallyportError('not_ready');
+    if (this.#running.draining) throw new SallyportError('not_ready');
     if (request.output_schema) checkOutputSchema(request.output_schema);
     const { workspaceRoots, isProtected, policy } = this.#parts;
     const path = request.project_path;
@@ -163,60 +188,59 @@ class OneNodeEngine implements OwnEngine {
     return profile;
   }
 
-  /** What a conversation was allowed at its start may have been withdrawn since. */
-  async #stillAllowed({ profile }: StoredConversation): Promise<void> {
-    const { workspaceRoots, isProtected, policy } = this.#parts;
-    if (!policy.models.includes(profile.model)) throw new SallyportError('model_not_allowed');
-    if (profile.projectPath !== null) await resolveProject(profile.projectPath, workspaceRoots, isProtected);
+  async #first(principal: Principal, request: QueryRequest, chosen: FirstTurn) {
+    const { prompt, files = [] } = request;
+    const { requestId, id } = chosen;
+    return await this.#exclusive.run(keyOf(principal.tenant, id), async () => {
+      const accepted = await acceptFirst(this.#parts, principal, request, chosen);
+      const launch = { requestId, prompt, files, resume: false, earlier: null };
+      return { accepted, running: this.#running.launch(accepted, launch) };
+    });
   }
 
-  #launch(accepted: AcceptedTurn, { requestId, ...launch }: Launch): Running {
-    const { ref, conversation, messageUuid } = accepted;
-    const { profile, limits, sdkSession, key } = conversation;
-    const log = new TurnLog(
-      this.#parts.turns,
-      this.#parts.clock,
-      ref,
-      this.#logs.acquire(ref.tenant, ref.conversation),
-    );
-    const turn = new Turn({
-      ...this.#parts,
-      log,
-      requestId,
-      maxTurns: limits.maxTurns,
-      timeoutSeconds: limits.timeoutSeconds,
-      order: { ...launch, ref, key, profile, sdkSession, messageUuid, ...limits },
-    });
-    if (this.#closing) turn.stop({ reason: 'shutdown' });
-    const name = keyOf(ref.tenant, ref.conversation);
-    const ended = endOf(this.#parts, accepted, log, turn).finally(() => {
-      this.#running.delete(name);
-      this.#logs.release(ref.tenant, ref.conversation);
-    });
-    const running = { turn, ended };
-    this.#running.set(name, running);
-    return running;
+  async #next(
+    principal: Principal,
+    id: string,
+    message: string,
+    { requestId, claim }: Pick<FirstTurn, 'requestId' | 'claim'>,
+  ): Promise<RunningTurn> {
+    const found = await visible(this.#parts, principal, id);
+    if (this.#running.draining) throw new SallyportError('not_ready');
+    if (statusOf(this.#parts, found) === 'ended') throw new SallyportError('conversation_ended');
+    await stillAllowed(this.#parts, found.profile);
+    await this.#running.settle(keyOf(found.tenant, id));
+    const accepted = await acceptNext(this.#parts, found, message, { requestId, claim });
+    if (accepted === null) {
+      const now = await visible(this.#parts, principal, id);
+      throw now.status === 'ended'
+        ? new SallyportError('conversation_ended')
+        : new SallyportError('conversation_busy', { retryAfter: 1 });
+    }
+    const launch = { requestId, prompt: message, files: [], resume: true, earlier: null };
+    return this.#runningTurn(accepted, this.#running.launch(accepted, launch));
   }
 
-  #runningTurn(accepted: AcceptedTurn, { ended }: Running): RunningTurn {
+  /** A one-shot stops when whoever asked is gone. */
+  #stopWith(signal: AbortSignal, { turn, ended }: Running): void {
+    const leave = () => turn.stop({ reason: this.#running.draining ? 'shutdown' : 'client_left' });
+    signal.addEventListener('abort', leave, { once: true });
+    if (signal.aborted) leave();
+    void ended.then(() => signal.removeEventListener('abort', leave));
+  }
+
+  #runningTurn(accepted: AcceptedTurn, { ended, waiting }: Running): RunningTurn {
     const { tenant, conversation } = accepted.ref;
     return {
       conversation,
+      replayed: false,
       ended,
+      waiting,
       events: () => eventsOf(this.#parts, this.#logs, accepted),
       totalMessages: async () => {
         await ended;
         return messagesOf(await logOf(this.#parts, tenant, conversation)).length;
       },
     };
-  }
-
-  async #stop(tenant: string, conversation: string, cause: StopCause): Promise<boolean> {
-    const running = this.#running.get(keyOf(tenant, conversation));
-    if (!running) return false;
-    running.turn.stop(cause);
-    await running.ended;
-    return true;
   }
 
   async *#follow(tenant: string, id: string, request: EventsRequest): AsyncGenerator<StreamItem> {

@@ -1,5 +1,10 @@
 import type {
+  ApprovalDecisionRequest,
+  ApprovalInfo,
+  ApprovalStatus,
+  AuditLine,
   ClaudeMessage,
+  ConversationDiff,
   ConversationInfo,
   ConversationStatus,
   ConversationSummary,
@@ -8,17 +13,31 @@ import type {
   RunResult,
   StreamItem,
 } from '@sallyport/protocol';
+import type { Readable } from 'node:stream';
 import type { Clock } from './clock.ts';
 import type { SallyportError } from './errors.ts';
 import type { PolicySettings } from './policy.ts';
-import type { ConversationStore, Log, Runner, TranscriptStore, TurnStore, UsageStore } from './ports.ts';
+import type {
+  ApprovalStore,
+  AuditStore,
+  ConversationStore,
+  ImageStore,
+  Log,
+  Runner,
+  TranscriptStore,
+  TurnStore,
+  UsageStore,
+  WorkspaceFile,
+} from './ports.ts';
 import type { Principal } from './principal.ts';
 
 /** What a caller brings to a run besides the request. */
 export interface RunContext {
   readonly requestId: string;
-  /** Aborting it stops the run. */
+  /** Aborting it stops the run, unless it has an `idempotencyKey`. */
   readonly signal: AbortSignal;
+  /** The client's `Idempotency-Key`: with one that was used before, the turn it started is given again. */
+  readonly idempotencyKey: string | null;
 }
 
 /** How a turn ended. */
@@ -33,11 +52,18 @@ export interface TurnOutcome {
 /** A turn that was accepted: it is committed and runs to its end whether or not anybody reads. */
 export interface RunningTurn {
   readonly conversation: string;
+  /** True: the turn of an earlier request under the same `Idempotency-Key`. It has ended. */
+  readonly replayed: boolean;
+  /**
+   * Resolves, when the seconds of the turn's `timeout` have passed since its acceptance and a human is awaited, with the
+   * approvals that are pending. Never otherwise, and never rejects.
+   */
+  readonly waiting: Promise<ApprovalInfo[]>;
   /** Wire events of the turn up to and with its `result`, without the user's own message. Leaving the loop does not stop the turn. */
   events(): AsyncIterable<StreamItem>;
   /** Resolves when the end of the turn is committed. Never rejects. */
   readonly ended: Promise<TurnOutcome>;
-  /** Number of messages of the whole history, after the turn's end. */
+  /** Number of messages of the whole history up to the turn's end. */
   totalMessages(): Promise<number>;
 }
 
@@ -59,11 +85,20 @@ export interface EventsRequest {
   readonly signal: AbortSignal;
 }
 
+/** Which approvals are wanted. */
+export interface ApprovalsRequest {
+  /** `next_cursor` of the page before. */
+  readonly cursor?: string | undefined;
+  readonly limit: number;
+  readonly status?: ApprovalStatus | undefined;
+}
+
 /** What the transports call. */
 export interface Engine {
   /**
    * Accepts a one-shot query and starts it. Rejects, with nothing run and nothing stored, with `validation_failed`,
-   * `model_not_allowed`, `path_not_allowed`, `not_ready` or `storage_full`.
+   * `model_not_allowed`, `path_not_allowed`, `not_ready` or `storage_full`, or with `idempotency_in_progress` or
+   * `idempotency_key_reused`.
    */
   startQuery(principal: Principal, request: QueryRequest, context: RunContext): Promise<RunningTurn>;
   /**
@@ -73,14 +108,14 @@ export interface Engine {
   startConversation(
     principal: Principal,
     request: QueryRequest,
-    context: { readonly requestId: string; readonly sessionId: string | undefined },
+    context: Omit<RunContext, 'signal'> & { readonly sessionId: string | undefined },
   ): Promise<RunningTurn>;
   /** Starts the next turn. Rejects also with `conversation_not_found`, `conversation_busy` or `conversation_ended`. */
   continueConversation(
     principal: Principal,
     id: string,
     message: string,
-    context: { readonly requestId: string },
+    context: Omit<RunContext, 'signal'>,
   ): Promise<RunningTurn>;
   /** Rejects with `conversation_not_found`, as do all that take an id: also where the principal may not see it. */
   conversation(principal: Principal, id: string): Promise<ConversationInfo>;
@@ -96,6 +131,34 @@ export interface Engine {
   interrupt(principal: Principal, id: string): Promise<boolean>;
   /** Stops the running turn, then deletes history, transcript and files. */
   deleteConversation(principal: Principal, id: string): Promise<void>;
+  /**
+   * Makes a conversation of the principal's own with the past of another one: history, transcript and files of its
+   * slot. Rejects also with `conversation_busy` and `conversation_exists`.
+   */
+  fork(principal: Principal, id: string, sessionId: string | undefined): Promise<ConversationInfo>;
+  /** What a conversation changed in its workspace, against how it found it. */
+  diff(principal: Principal, id: string): Promise<ConversationDiff>;
+  /** Files of the workspace by path, as the last turn left them. */
+  files(principal: Principal, id: string): Promise<{ files: WorkspaceFile[]; more: boolean }>;
+  /** Rejects with `file_not_found`. */
+  file(principal: Principal, id: string, path: string): Promise<{ readonly size: number; readonly content: Readable }>;
+  /** Newest first. Rejects with `bad_cursor`. */
+  approvals(
+    principal: Principal,
+    list: ApprovalsRequest,
+  ): Promise<{ items: ApprovalInfo[]; next_cursor: string | null }>;
+  /** Rejects with `approval_not_found`, also where the principal may not see it. */
+  approval(principal: Principal, id: string): Promise<ApprovalInfo>;
+  /**
+   * Decides an approval, once; the turn goes on by itself. Rejects also with `already_decided`, and with
+   * `validation_failed` when `updated_input` or `answers` do not fit the call.
+   */
+  decide(principal: Principal, id: string, decision: ApprovalDecisionRequest): Promise<ApprovalInfo>;
+  /** Lines of the audit log after a place, oldest first. */
+  audit(
+    principal: Principal,
+    page: { readonly after: number; readonly limit: number },
+  ): Promise<{ items: AuditLine[]; next_cursor: string | null }>;
   models(principal: Principal): { models: string[]; default: string };
   /** Stops accepting, interrupts what runs, and waits until every turn's end is committed. */
   close(): Promise<void>;
@@ -103,8 +166,11 @@ export interface Engine {
 
 /** The engine as its maker has it. */
 export interface OwnEngine extends Engine {
-  /** Accepts no more turns and lets those that run go on. One that is stopped from now on is stopped by the service. */
-  drain(): void;
+  /**
+   * Accepts no more turns and lets those that run go on. One that is stopped from now on is stopped by the service.
+   * Resolves when none runs any more; those that wait for a human are left to the next start. Never rejects.
+   */
+  drain(): Promise<void>;
 }
 
 /** What the engine is made of. */
@@ -113,6 +179,9 @@ export interface EngineParts {
   readonly conversations: ConversationStore;
   readonly transcripts: TranscriptStore;
   readonly usage: UsageStore;
+  readonly approvals: ApprovalStore;
+  readonly images: ImageStore;
+  readonly audit: AuditStore;
   readonly runner: Runner;
   readonly clock: Clock;
   readonly logger: Log;
@@ -124,4 +193,10 @@ export interface EngineParts {
   readonly isPriced: (model: string) => boolean;
   /** Seconds without a message after which a conversation ends by itself. */
   readonly conversationTtlSeconds: number;
+  /** Days after its end for which a conversation can be read. */
+  readonly retentionDays: number;
+  /** Seconds that a process is held for a human's decision; 0: it is freed at once. */
+  readonly approvalHoldSeconds: number;
+  /** Seconds after which an approval that nobody decided is denied. */
+  readonly approvalTtlSeconds: number;
 }

@@ -1,101 +1,50 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { test, type TestContext } from 'node:test';
-import { startOfLog, type Cursor, type LogEvent, type LogEventBody, type StreamItem } from '@sallyport/protocol';
-import { openStores } from '../stores/stores.ts';
-import { aText, anAccept, anEnd } from '../testing/turns.ts';
+import { test } from 'node:test';
+import type { LogEvent, LogEventBody, StreamItem } from '@sallyport/protocol';
+import { aText, anEnd } from '../testing/turns.ts';
 import { systemClock } from './clock.ts';
 import { follow } from './follow.ts';
 import { LiveLog } from './live.ts';
-import { StaleEpochError, type TurnStore } from './ports.ts';
+import { collect, goesOn, joined, MemoryLog, Side, soon } from './log-support.ts';
 import { TurnLog } from './turn-log.ts';
 
-async function turnLog(context: TestContext, change: (store: TurnStore) => TurnStore = (store) => store) {
-  const directory = await mkdtemp(join(tmpdir(), 'sallyport-follow-'));
-  const stores = await openStores({ dataDir: directory, clock: systemClock });
-  context.after(async () => {
-    await stores.close();
-    await rm(directory, { recursive: true, force: true });
-  });
-  const store = change(stores.turns);
-  const { ref } = await store.accept(
-    anAccept('conv-1', 'default', [{ type: 'user_message', text: 'q', message_uuid: 'u' }]),
-  );
-  const live = new LiveLog();
-  const log = new TurnLog(store, systemClock, ref, live);
-  const read = (after: Cursor = startOfLog) =>
-    follow({ store, tenant: ref.tenant, conversation: ref.conversation, live, wait: true, isLast }, after);
-  await log.begin();
-  return { log, read, ref };
+const question: LogEventBody = { type: 'user_message', text: 'q', message_uuid: 'u' };
+const tool: LogEventBody = { type: 'tool_end', tool_use_id: 'a', ok: true, summary: '' };
+
+async function turnLog() {
+  const store = new MemoryLog();
+  const accepted: LogEvent[] = await store.append(store.takeOver(), 0, [question]);
+  const side = new Side(store, accepted);
+  await side.log.begin();
+  return { store, side, log: side.log };
 }
 
-const isLast = (event: LogEvent) => event.body.type === 'result';
+const textOf = (items: readonly StreamItem[]) => joined(items).content;
 
-async function collect(items: AsyncIterable<StreamItem>, pause: () => Promise<unknown> = async () => undefined) {
-  const all: StreamItem[] = [];
-  for await (const item of items) {
-    all.push(item);
-    await pause();
-  }
-  return all;
-}
-
-const textOf = (items: readonly StreamItem[]) =>
-  items.map(({ event }) => (event.type === 'text_delta' ? event.content : '')).join('');
-const tool: LogEventBody = {
-  type: 'tool_start',
-  tool_use_id: 'a',
-  message_id: 'm',
-  name: 'Read',
-  input: {},
-  decided_by: 'test',
-};
-
-test('a follower from the start, one in mid-block and one after the end read the same text', async (context) => {
-  const { log, read } = await turnLog(context);
-  const early = collect(read());
+test('a follower from the start, one in mid-block and one after the end read the same text', async () => {
+  const { log, side } = await turnLog();
+  const early = collect(side.read());
   log.delta('text', 'Hel');
   log.delta('text', 'lo 😀');
-  await Promise.resolve();
-  const middle = collect(read());
+  await soon();
+  const middle = collect(side.read());
   await log.append(aText('Hello 😀, world'));
   void log.append(tool);
   log.delta('text', 'again');
   await log.append(aText('again'));
   await log.finish(anEnd);
-  const late = await collect(read());
-  const expected = 'Hello 😀, worldagain';
+  const late = await collect(side.read());
   for (const items of [await early, await middle, late]) {
-    assert.equal(textOf(items), expected);
+    assert.equal(textOf(items), 'Hello 😀, worldagain');
     assert.equal(items.at(-1)?.event.type, 'result');
-    assert.equal(items.filter(({ event }) => event.type === 'tool_start').length, 1);
+    assert.equal(items.filter(({ event }) => event.type === 'tool_end').length, 1);
+    assert.ok(goesOn(items));
   }
 });
 
-test('every cursor that was handed out continues with exactly the rest', async (context) => {
-  const { log, read } = await turnLog(context);
-  const reading = collect(read());
-  for (let block = 0; block < 5; block += 1) {
-    for (let piece = 0; piece < 4; piece += 1) {
-      log.delta('text', `${block}.${piece} `);
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-    await log.append(aText(`${block}.0 ${block}.1 ${block}.2 ${block}.3 `));
-  }
-  await log.finish(anEnd);
-  const all = await reading;
-  assert.ok(all.length > 20, 'pieces arrive one by one');
-  for (let cut = 0; cut < all.length - 1; cut += 1) {
-    const rest = await collect(read((all[cut] as StreamItem).cursor));
-    assert.equal(textOf(all.slice(0, cut + 1)) + textOf(rest), textOf(all));
-  }
-});
-
-test('a reader that is too slow loses nothing, and what waits for it is bounded', async (context) => {
-  const { log, read } = await turnLog(context);
-  const reader = read();
+test('a reader that is too slow loses nothing, and what waits for it is bounded', async () => {
+  const { log, side } = await turnLog();
+  const reader = side.read();
   await reader.next(); // The user's message: the reader is subscribed now and then rests.
   let whole = '';
   for (let piece = 0; piece < 3000; piece += 1) {
@@ -110,44 +59,132 @@ test('a reader that is too slow loses nothing, and what waits for it is bounded'
   assert.ok(items.length < 1000, 'missed pieces come together');
 });
 
-test('pieces stay behind the event before them', async (context) => {
-  const { log, read } = await turnLog(context);
-  const reading = collect(read());
-  log.delta('text', 'first');
-  void log.append(aText('first'));
-  log.delta('text', 'second');
-  await log.append(aText('second'));
+test('a reader that rested over the end of a block takes nothing of the next one for it', async () => {
+  const { log, side } = await turnLog();
+  log.delta('text', 'Hello');
+  const reader = side.read();
+  const items = [(await reader.next()).value as StreamItem];
+  // It has the last page of the log in its hands while the log goes on.
+  await log.append(aText('Hello.'));
+  log.delta('text', ' And more of it');
+  items.push((await reader.next()).value as StreamItem);
+  log.delta('text', ' follows.');
+  await log.append(aText(' And more of it follows.'));
   await log.finish(anEnd);
-  assert.equal(textOf(await reading), 'firstsecond');
+  items.push(...(await collect(reader)));
+  assert.equal(textOf(items), 'Hello. And more of it follows.');
+  assert.ok(goesOn(items));
 });
 
-test('after an event that could not be committed nothing is, but the end still can be', async (context) => {
-  let failing = false;
-  const { log, read } = await turnLog(context, (store) => ({
-    ...store,
-    append: (...args) => (failing ? Promise.reject(new Error('disk')) : store.append(...args)),
-  }));
-  failing = true;
-  await assert.rejects(log.append(aText('lost')), /disk/u);
-  failing = false;
-  await assert.rejects(log.append(aText('later')), /disk/u);
+test('a follower between two turns gets the message of the second before its answer', async () => {
+  const store = new MemoryLog();
+  const live = new LiveLog();
+  const items: StreamItem[] = [];
+  const reading = (async () => {
+    const isLast = ({ body }: LogEvent) => body.type === 'result';
+    const followed = { store, tenant: 'default', conversation: 'conv-1', live, wait: true, isLast };
+    for await (const item of follow(followed, { seq: 0, chars: 0 })) items.push(item);
+  })();
+  await soon();
+  await soon();
+  const ref = store.takeOver();
+  const log = new TurnLog(store, systemClock, ref, live, 'key');
+  for (const event of await store.append(ref, 0, [question])) live.event(event);
+  log.delta('text', 'The answer');
+  await soon();
+  assert.deepEqual(
+    items.map(({ event, cursor }) => [event.type, cursor]),
+    [
+      ['user_message', { seq: 1, chars: 0 }],
+      ['text_delta', { seq: 1, chars: 10 }],
+    ],
+  );
+  await log.append(aText('The answer'));
   await log.finish(anEnd);
-  const items = await collect(read());
-  assert.equal(textOf(items), '');
-  assert.equal(items.at(-1)?.event.type, 'result');
+  await reading;
 });
 
-test('followers are told when the end cannot be stored', async (context) => {
-  const { log, read } = await turnLog(context);
-  const waiting = collect(read());
+test('two hundred followers share every item, also those that came in the middle or were too slow', async () => {
+  const { log, side } = await turnLog();
+  const own: StreamItem[][] = [];
+  const join = (count: number) =>
+    Array.from({ length: count }, async () => {
+      const items: StreamItem[] = [];
+      own.push(items);
+      for await (const item of side.read()) items.push(item);
+    });
+  const readers = join(150);
+  const slow = side.read();
+  await slow.next();
+  for (let piece = 0; piece < 5; piece += 1) {
+    log.delta('text', `${piece},`);
+    await soon();
+  }
+  readers.push(...join(50));
+  for (let rounds = 0; rounds < 3; rounds += 1) await soon();
+  const inStep = own.map((items) => items.length);
+  for (let piece = 5; piece < 700; piece += 1) {
+    log.delta('text', `${piece},`);
+    if (piece % 100 === 0) await soon();
+  }
+  await log.append(aText(Array.from({ length: 700 }, (_, piece) => `${piece},`).join('')));
+  const late = collect(slow);
+  for (let rounds = 0; rounds < 3; rounds += 1) await soon();
+  await log.append(tool);
+  await log.finish(anEnd);
+  await Promise.all(readers);
+  const fresh = new Set(own.flatMap((items, reader) => items.slice(inStep[reader])));
+  assert.equal(own.length, 200);
+  assert.equal(fresh.size, 695 + 2, 'one object for each event, whoever reads it');
+  assert.ok(
+    (await late).some((item) => fresh.has(item)),
+    'who was too slow shares again when it has caught up',
+  );
+});
+
+test('what others have written meanwhile is read before what is published', async () => {
+  const { log, side, store } = await turnLog();
+  const readers = [collect(side.read()), collect(side.read())];
+  await soon();
+  await soon();
+  await store.append(side.ref, 0, [aText('theirs, ')]);
+  await log.append(aText('ours'));
+  await log.finish(anEnd);
+  for (const items of await Promise.all(readers)) assert.equal(textOf(items), 'theirs, ours');
+});
+
+test('a log that begins anew under the same name is followed from its beginning', async () => {
+  const live = new LiveLog();
+  live.event({ seq: 7, turn: 't', at: 0, body: question });
+  const subscription = live.subscribe();
+  live.event({ seq: 1, turn: 't', at: 0, body: question });
+  live.delta('text', 'x');
+  const steps = [await subscription.next(), await subscription.next()];
+  assert.deepEqual(
+    steps.map((step) => 'from' in step && step.from),
+    [
+      { seq: 0, chars: 0 },
+      { seq: 1, chars: 0 },
+    ],
+  );
+});
+
+test('nothing is taken after the end of a subscription, which no backlog can hide', async () => {
+  const live = new LiveLog();
+  const subscription = live.subscribe();
+  for (let piece = 0; piece < 600; piece += 1) live.delta('text', 'x');
+  live.end();
+  for (let piece = 0; piece < 600; piece += 1) live.delta('text', 'x');
+  assert.deepEqual(await subscription.next(), { gap: true });
+  let last = await subscription.next();
+  while ('delta' in last) last = await subscription.next();
+  assert.deepEqual(last, { over: true });
+});
+
+test('followers are told when the end cannot be stored', async () => {
+  const { log, side } = await turnLog();
+  const waiting = collect(side.read());
   log.live.fail(new Error('not stored'));
   await assert.rejects(waiting, /not stored/u);
-  await assert.rejects(collect(read()), /not stored/u);
-});
-
-test('a turn ends once', async (context) => {
-  const { log } = await turnLog(context);
-  await log.finish(anEnd);
-  await assert.rejects(log.finish(anEnd), StaleEpochError);
-  await assert.rejects(log.append(aText('late')), StaleEpochError);
+  await assert.rejects(collect(side.read()), /not stored/u);
 });

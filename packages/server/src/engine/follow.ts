@@ -1,12 +1,12 @@
 import { StreamProjector, type Cursor, type LogEvent, type StreamItem } from '@sallyport/protocol';
-import type { LiveLog, Subscription } from './live.ts';
+import type { LiveLog, Step, Subscription } from './live.ts';
 import type { TurnStore } from './ports.ts';
 
 const page = 200;
 
 /** What is followed: a conversation's log in the store and its moving end. */
 export interface Followed {
-  readonly store: TurnStore;
+  readonly store: Pick<TurnStore, 'read'>;
   readonly tenant: string;
   readonly conversation: string;
   readonly live: LiveLog;
@@ -49,10 +49,22 @@ async function* read(
       if (yield* stored(followed, projector)) return;
       continue;
     }
-    const item = 'event' in next ? projector.log(next.event) : projector.delta(next.delta);
+    const item = take(next, projector);
     if (item) yield item;
     if ('event' in next && followed.isLast(next.event)) return;
   }
+}
+
+/** What a step says to whoever has read as far as the projector: the item that all share who are in step with it, else one of its own. */
+function take(step: Step, projector: StreamProjector): StreamItem | null {
+  const { seq, chars } = projector.cursor;
+  if (step.from.seq === seq && step.from.chars === chars) {
+    projector.moveTo(step.to);
+    return step.item;
+  }
+  if ('event' in step) return projector.log(step.event);
+  // Of a block that is over: it was read with the log.
+  return step.from.seq === seq ? projector.delta(step.delta) : null;
 }
 
 /** Yields what the log has beyond the projector, and then the block that is open. True when the last event was among it. */
@@ -67,8 +79,9 @@ async function* stored(followed: Followed, projector: StreamProjector): AsyncGen
     }
     if (events.length < page) break;
   }
+  // Another block than that after the events that were read comes with the steps that were published since.
   const open = live.openBlock();
-  const item = open && projector.delta(open);
+  const item = open && open.seq === projector.cursor.seq ? projector.delta(open) : null;
   if (item) yield item;
   return false;
 }

@@ -1,15 +1,26 @@
-import type { Delta, LogEvent } from '@sallyport/protocol';
+import {
+  startOfLog,
+  StreamProjector,
+  type Cursor,
+  type Delta,
+  type LogEvent,
+  type StreamItem,
+} from '@sallyport/protocol';
+
+/**
+ * A step of the moving end of a log: what happened, and the cursor before and after it. `item` is what whoever was at
+ * `from` is told, one object for all of them, so that it is written out once; null when that is nothing.
+ */
+export type Step = { readonly from: Cursor; readonly to: Cursor; readonly item: StreamItem | null } & (
+  | { readonly event: LogEvent }
+  | { readonly delta: Delta }
+);
 
 /**
  * What a follower is told. `gap`: it was too slow and must read the log again. `over`: nothing comes any more. `failed`:
  * the end of a turn could not be stored, so no `result` will come.
  */
-export type LiveItem =
-  | { readonly event: LogEvent }
-  | { readonly delta: Delta }
-  | { readonly gap: true }
-  | { readonly over: true }
-  | { readonly failed: unknown };
+export type LiveItem = Step | { readonly gap: true } | { readonly over: true } | { readonly failed: unknown };
 
 const queueLimit = 512;
 
@@ -17,14 +28,18 @@ const queueLimit = 512;
 export class Subscription {
   #items: LiveItem[] = [];
   #wake: (() => void) | null = null;
+  #ended = false;
   readonly #leave: (subscription: Subscription) => void;
 
   constructor(leave: (subscription: Subscription) => void) {
     this.#leave = leave;
   }
 
+  /** Nothing is taken after `over` or `failed`. */
   push(item: LiveItem): void {
-    if (this.#items.length >= queueLimit && !('failed' in item || 'over' in item)) this.#items = [{ gap: true }];
+    if (this.#ended) return;
+    this.#ended = 'over' in item || 'failed' in item;
+    if (this.#items.length >= queueLimit && !this.#ended) this.#items = [{ gap: true }];
     else this.#items.push(item);
     this.#wake?.();
     this.#wake = null;
@@ -47,22 +62,32 @@ export class Subscription {
 /** The moving end of a conversation's log: what is published reaches every follower in order, and the open block is kept. */
 export class LiveLog {
   readonly #followers = new Set<Subscription>();
-  #open: { block: Delta['block']; text: string } | null = null;
+  /** Stands at the last event that was published; at the start of the log when that is not known. */
+  #projector = new StreamProjector(startOfLog);
+  #open: { readonly block: Delta['block']; text: string } | null = null;
   #failure: { readonly failed: unknown } | null = null;
 
   /** Publishes a piece of the block that is open, opening one when none is. */
   delta(block: Delta['block'], text: string): void {
-    if (this.#open?.block !== block) this.#open = { block, text: '' };
+    this.#open ??= { block, text: '' };
     const delta: Delta = { block, offset: this.#open.text.length, text };
     this.#open.text += text;
-    this.#push({ delta });
+    const from = this.#projector.cursor;
+    const item = this.#projector.delta(delta);
+    this.#push({ from, to: this.#projector.cursor, item, delta });
   }
 
   /** Publishes a committed event. */
   event(event: LogEvent): void {
     const { type } = event.body;
     if (type === 'text' || type === 'thinking' || type === 'restart' || type === 'result') this.#open = null;
-    this.#push({ event });
+    // Others have written since the last one: a follower that has not read them is not at this step.
+    if (event.seq !== this.#projector.cursor.seq + 1) {
+      this.#projector = new StreamProjector({ seq: event.seq - 1, chars: 0 });
+    }
+    const from = this.#projector.cursor;
+    const item = this.#projector.log(event);
+    this.#push({ from, to: this.#projector.cursor, item, event });
   }
 
   /** Tells every follower, later ones too, that no result will come. */
@@ -76,9 +101,9 @@ export class LiveLog {
     this.#push({ over: true });
   }
 
-  /** The block that is open, as one delta from its beginning. */
-  openBlock(): Delta | null {
-    return this.#open && { block: this.#open.block, offset: 0, text: this.#open.text };
+  /** The block that is open, as one delta from its beginning, and `seq` of the last event before it or inside it. */
+  openBlock(): (Delta & { readonly seq: number }) | null {
+    return this.#open && { ...this.#open, offset: 0, seq: this.#projector.cursor.seq };
   }
 
   subscribe(): Subscription {

@@ -72,6 +72,8 @@ export function messagesOf(log: readonly LogEvent[]): ClaudeMessage[] {
         break;
       case 'tool_end':
       case 'tool_denied':
+      case 'approval_requested':
+      case 'approval_decided':
       case 'retry':
         break;
     }

@@ -94,7 +94,9 @@ function ending(parts: OutcomeParts): Ending {
       return stopped({ reason: 'max_turns', limit: parts.maxTurns });
     case 'interrupted':
     case 'stopped':
-      return cut('interrupted', 'The run was stopped.', 'interrupted');
+      return cut('interrupted', end.failure?.detail ?? 'The run was stopped.', 'interrupted');
+    case 'freed':
+      return failed(new SallyportError('internal', { cause: new Error('a turn ended while it waited') }));
     case 'error':
       return failure(end.failure);
   }

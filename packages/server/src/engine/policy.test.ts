@@ -7,6 +7,7 @@ import {
   isReadTool,
   permissionModes,
   queryRequest,
+  questionTool,
   toolNames,
   type PermissionMode,
   type QueryRequest,
@@ -68,6 +69,7 @@ test('whatever runs unasked is in the set of tools, inside the workspace, and al
       const { decision } = decideTool(run, settings(unasked), { name, place });
       const allowable =
         (allowed as string[]).includes(name) &&
+        name !== questionTool &&
         place !== 'outside' &&
         (place === 'inside' || isReadTool(name)) &&
         mayRun[mode](name, unasked);

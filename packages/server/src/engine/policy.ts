@@ -2,6 +2,7 @@ import {
   defaultTools,
   isEditTool,
   isReadTool,
+  questionTool,
   type PermissionMode,
   type QueryRequest,
   type ToolName,
@@ -71,6 +72,7 @@ export function decideTool(profile: Profile, settings: PolicySettings, call: Too
   if (call.place === 'outside') return deny('workspace', 'The path is outside the workspace.');
   const rule = `mode:${profile.permissionMode}`;
   if (isReadTool(tool)) return { decision: 'allow', rule };
+  if (tool === questionTool) return ask('question', 'Claude asks a question.');
   if (profile.permissionMode === 'readOnly') return deny(rule, 'This run may only read.');
   if (call.place === 'sensitive') {
     return deny(
@@ -80,5 +82,6 @@ export function decideTool(profile: Profile, settings: PolicySettings, call: Too
   }
   if (profile.permissionMode === 'askForEdits') return ask(rule, `${tool} needs the approval of a human.`);
   if (isEditTool(tool) || settings.openToolsUnasked) return { decision: 'allow', rule };
-  return ask(rule, `${tool} may not run unasked, because Claude Code is not in a jail here.`);
+  const reason = `${tool} may not run unasked, because Claude Code is not in a jail here.`;
+  return profile.permissionMode === 'strict' ? deny(rule, reason) : ask(rule, reason);
 }

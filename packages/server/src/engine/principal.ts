@@ -11,9 +11,9 @@ export interface Principal {
 }
 
 const rightsOf: Readonly<Record<Role, readonly Right[]>> = {
-  admin: ['run', 'read'],
-  operator: ['read'],
-  user: ['run', 'read'],
+  admin: ['run', 'read', 'approve', 'audit'],
+  operator: ['read', 'approve', 'audit'],
+  user: ['run', 'read', 'approve'],
   viewer: ['read'],
 };
 

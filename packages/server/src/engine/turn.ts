@@ -1,57 +1,111 @@
-import type { LogEventBody, PermissionDenial } from '@sallyport/protocol';
-import { ChangeTracker, type Changes } from './changes.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isReadTool, type LogEventBody } from '@sallyport/protocol';
+import type { ApprovalDesk } from './approval-desk.ts';
+import { changesOf, ChangeTracker, type Changes } from './changes.ts';
 import type { Clock } from './clock.ts';
+import { Deadline } from './deadline.ts';
 import { SallyportError } from './errors.ts';
+import { Gate } from './gate.ts';
 import { outcomeOf, type Outcome, type StopCause } from './outcome.ts';
-import { decideTool, type Decision, type PolicySettings } from './policy.ts';
+import type { PolicySettings } from './policy.ts';
 import type {
+  Approval,
+  ApprovalStore,
   BrokerTurn,
+  ImageStore,
   Log,
+  ModelCall,
   RunEnd,
   RunHost,
   Runner,
   RunOrder,
   ToolCall,
-  ToolVerdict,
+  TurnCounters,
+  TurnStore,
   WorkspaceView,
 } from './ports.ts';
+import { planRecovery, withdrawal, type Remains } from './recovery.ts';
 import type { TurnLog } from './turn-log.ts';
-import { placeOfCall } from './workspaces.ts';
 
 /** What one turn is run with. */
 export interface TurnParts {
   readonly runner: Runner;
+  readonly turns: TurnStore;
+  readonly approvals: ApprovalStore;
+  readonly images: ImageStore;
+  readonly desk: ApprovalDesk;
   readonly log: TurnLog;
   readonly clock: Clock;
   readonly logger: Log;
   readonly policy: PolicySettings;
+  readonly approvalHoldSeconds: number;
+  readonly approvalTtlSeconds: number;
   readonly order: RunOrder;
   readonly requestId: string;
   readonly maxTurns: number;
   readonly timeoutSeconds: number;
+  /** True: the time in which a human is awaited counts toward the timeout. */
+  readonly waitingCounts: boolean;
+  /** Set when an earlier process of the service ran the turn and lost it. */
+  readonly earlier: { readonly counters: TurnCounters; readonly calls: readonly ModelCall[] } | null;
+  /** The turn's own events so far. */
+  readonly events: () => Promise<Remains['events']>;
 }
 
-const toClaude = {
-  ask: 'Nobody can be asked for approval in this run, so the call was not made. Do what you can without it and say what is left to do.',
-  deny: 'The call was not made. Do not try it again in another way.',
-};
+/** Milliseconds after which a turn that goes on asks again for a place. */
+const placeMs = 2_000;
 
-/** One turn while it runs: the engine's side of the run, its limits, and its end. */
+const interrupted = (detail: string): RunEnd => ({
+  reason: 'interrupted',
+  failure: { code: null, detail },
+  structuredOutput: null,
+  model: null,
+  calls: [],
+});
+
+/** One turn while it runs: the engine's side of its runs, its limits, and its end. */
 export class Turn implements RunHost {
   readonly #parts: TurnParts;
   readonly #abort = new AbortController();
+  readonly #freeing = new AbortController();
   readonly #startedAt: number;
-  /** Names of the calls that were let run, by id. */
-  readonly #started = new Map<string, string>();
-  readonly #denials: PermissionDenial[] = [];
   readonly #changes = new ChangeTracker();
+  readonly #gate: Gate;
+  readonly #deadline: Deadline;
+  readonly #calls: ModelCall[];
   #changed: Changes | null = null;
-  #batches = 0;
+  #batches: number;
   #stop: StopCause | null = null;
+  #onWaiting: (() => void) | null = null;
 
   constructor(parts: TurnParts) {
+    const { clock, earlier, timeoutSeconds, order, approvalHoldSeconds } = parts;
     this.#parts = parts;
-    this.#startedAt = parts.clock.monotonic();
+    this.#startedAt = clock.monotonic();
+    this.#batches = earlier?.counters.batches ?? 0;
+    this.#calls = [...(earlier?.calls ?? [])];
+    const expired = () => this.stop({ reason: 'timeout', seconds: timeoutSeconds });
+    this.#deadline = new Deadline(clock, timeoutSeconds * 1000, earlier?.counters.activeMs ?? 0, expired);
+    this.#gate = new Gate({
+      ...parts,
+      order,
+      changes: this.#changes,
+      holdSeconds: approvalHoldSeconds,
+      stopped: this.#abort.signal,
+      freeing: this.#freeing.signal,
+      waits: (waiting) => this.#waits(waiting),
+    });
+  }
+
+  /** The approval that a human has still to decide. */
+  get pending(): Approval | null {
+    return this.#gate.pending;
+  }
+
+  /** Calls back each time the turn begins to wait for a human. */
+  onWaiting(told: () => void): void {
+    this.#onWaiting = told;
+    if (this.pending) told();
   }
 
   /** Stops the run. The first cause counts. */
@@ -60,34 +114,135 @@ export class Turn implements RunHost {
     this.#abort.abort();
   }
 
-  /** Runs the turn to its end and gives it; the end is not yet committed. */
-  async run(): Promise<Outcome> {
-    const { runner, order, timeoutSeconds, log } = this.#parts;
-    const timer = setTimeout(() => this.stop({ reason: 'timeout', seconds: timeoutSeconds }), timeoutSeconds * 1000);
+  /** Frees the process as soon as a human is awaited, and leaves the turn to the next start of the service then. */
+  free(): void {
+    this.#freeing.abort();
+  }
+
+  /**
+   * Runs the turn to its end and gives it; the end is not yet committed. Null: the service stops while a human is
+   * awaited, and the turn goes on with the next start.
+   */
+  async run(): Promise<Outcome | null> {
     let end: RunEnd | null = null;
     let thrown: unknown = null;
     try {
-      await log.begin();
-      end = await runner.run(order, this, this.#abort.signal);
+      this.#deadline.resume();
+      end = await this.#toEnd();
+      if (end === null) return null;
     } catch (error) {
       thrown = error;
     } finally {
-      clearTimeout(timer);
+      this.#deadline.pause();
     }
-    const { requestId, clock } = this.#parts;
+    const { requestId, clock, order, maxTurns } = this.#parts;
     return outcomeOf({
       requestId,
       conversation: order.ref.conversation,
       profileModel: order.profile.model,
-      maxTurns: this.#parts.maxTurns,
+      maxTurns,
       seconds: (clock.monotonic() - this.#startedAt) / 1000,
-      end,
+      end: end && { ...end, calls: this.#calls },
       stop: this.#stop,
       thrown,
-      toolsUsed: [...new Set(this.#started.values())],
-      denials: this.#denials,
-      changes: this.#changed,
+      toolsUsed: [...new Set(this.#gate.started.values())],
+      denials: this.#gate.denials,
+      changes: this.#changed ?? this.#unseen(),
     });
+  }
+
+  /** What is said of changes when the run ended before anybody could look at them. */
+  #unseen(): Changes | null {
+    const mayChange = [...this.#gate.started.values()].some((name) => !isReadTool(name));
+    return mayChange ? { diff: null, truncated: true, paths: [], files: [] } : null;
+  }
+
+  /** One run after the other, as long as one was freed because a human is to decide. Null: the service stops meanwhile. */
+  async #toEnd(): Promise<RunEnd | null> {
+    const { log, order, earlier } = this.#parts;
+    await log.begin();
+    let next: RunOrder | RunEnd | null = earlier === null ? order : await this.#recovered(true);
+    while (next !== null && !('reason' in next)) {
+      this.#gate.newProcess();
+      const end = await this.#run(next);
+      next = end.reason === 'freed' ? await this.#recovered(false) : end;
+    }
+    return next;
+  }
+
+  /** A turn that goes on after a human's decision is not refused a place, but waits for one. */
+  async #run(order: RunOrder): Promise<RunEnd> {
+    const { signal } = this.#abort;
+    for (;;) {
+      try {
+        const end = await this.#parts.runner.run({ ...order, before: this.#before() }, this, signal);
+        this.#calls.push(...end.calls);
+        return end;
+      } catch (error) {
+        if (order.recovery === null || SallyportError.from(error).code !== 'overloaded' || signal.aborted) throw error;
+        await delay(placeMs, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  #before(): RunOrder['before'] {
+    const spentUsd = this.#calls.reduce((total, { costUsd }) => total + (costUsd ?? 0), 0);
+    return { calls: this.#calls.filter(({ status }) => status === 200).length, spentUsd };
+  }
+
+  /** What the turn goes on with after it lost its process: an order, its end, or null when the service stops. */
+  async #recovered(lost: boolean): Promise<RunOrder | RunEnd | null> {
+    const { order, log } = this.#parts;
+    for (;;) {
+      if (this.#abort.signal.aborted) return interrupted('The run was stopped.');
+      const remains = await this.#remains();
+      if (lost) this.#takeOver(remains);
+      const plan = planRecovery(remains);
+      if (plan.kind === 'wait') {
+        this.#gate.waitFor(plan.approval);
+        const settled = await Promise.race([this.#gate.settled(), onceAborted(this.#freeing.signal)]);
+        if (settled === 'aborted') return null;
+        if (settled) await this.#gate.note(settled);
+        continue;
+      }
+      if (lost) await log.recover(withdrawal(remains));
+      if (plan.kind === 'interrupted') return interrupted(plan.detail);
+      if (plan.kind === 'answered') return { ...interrupted(''), reason: 'end_turn', failure: null };
+      if (plan.kind === 'say') return { ...order, recovery: null };
+      return { ...order, recovery: plan.recovery, resume: true, files: [] };
+    }
+  }
+
+  async #remains(): Promise<Remains> {
+    const { order, runner, approvals, events } = this.#parts;
+    const { tenant, turn } = order.ref;
+    const [log, transcript, asked] = await Promise.all([
+      events(),
+      runner.transcriptState(tenant, order.sdkSession, order.messageUuid),
+      approvals.ofTurn(tenant, turn),
+    ]);
+    // What a human has decided meanwhile may not be written down yet.
+    for (const approval of asked) {
+      const noted = ({ body }: Remains['events'][number]) =>
+        body.type === 'approval_decided' && body.approval_id === approval.id;
+      if (approval.status !== 'pending' && !log.some(noted)) await this.#gate.note(approval);
+    }
+    return { events: log, transcript, approvals: asked };
+  }
+
+  #takeOver({ events }: Remains): void {
+    const starts = events.flatMap(({ body }) => (body.type === 'tool_start' ? [body] : []));
+    this.#gate.startedBefore(starts.map(({ tool_use_id: id, name }) => [id, name] as const));
+    if (starts.length > 0) this.#changes.missedSome();
+  }
+
+  #waits(waiting: boolean): void {
+    if (!this.#parts.waitingCounts) {
+      if (waiting) this.#deadline.pause();
+      else if (!this.#abort.signal.aborted) this.#deadline.resume();
+    }
+    this.#count();
+    if (waiting) this.#onWaiting?.();
   }
 
   delta(block: 'text' | 'thinking', text: string): void {
@@ -103,58 +258,38 @@ export class Turn implements RunHost {
     }
   }
 
-  async toolCall(call: ToolCall, view: WorkspaceView): Promise<ToolVerdict> {
-    const decision = await this.#decide(call, view);
-    if (decision.decision !== 'allow') return await this.#refuse(call, decision);
-    await this.#changes.before(call, view);
-    if (this.#abort.signal.aborted) return { behavior: 'deny', message: 'The run is being stopped.' };
-    await this.record({
-      type: 'tool_start',
-      tool_use_id: call.id,
-      message_id: call.messageId,
-      name: call.name,
-      input: call.input,
-      decided_by: decision.rule,
-    });
-    this.#started.set(call.id, call.name);
-    return { behavior: 'allow' };
-  }
+  toolCall = (call: ToolCall, view: WorkspaceView) => this.#gate.toolCall(call, view);
 
-  async #decide(call: ToolCall, view: WorkspaceView): Promise<Decision> {
-    const { order, policy } = this.#parts;
-    const place = await placeOfCall(view, call.name, call.input);
-    return decideTool(order.profile, policy, { name: call.name, place });
-  }
+  approve = (call: ToolCall, view: WorkspaceView) => this.#gate.approve(call, view);
 
-  async #refuse(call: ToolCall, decision: Exclude<Decision, { decision: 'allow' }>): Promise<ToolVerdict> {
-    const { reason } = decision;
-    this.#denials.push({ tool_use_id: call.id, tool: call.name, reason });
-    await this.record({ type: 'tool_denied', tool_use_id: call.id, name: call.name, reason });
-    return { behavior: 'deny', message: `${reason} ${toClaude[decision.decision]}` };
-  }
-
-  async toolRefused(id: string): Promise<void> {
-    const tool = this.#started.get(id);
-    if (tool === undefined || !this.#started.delete(id)) return;
-    const reason = 'Claude Code itself does not run this unasked.';
-    this.#denials.push({ tool_use_id: id, tool, reason });
-    await this.record({ type: 'tool_denied', tool_use_id: id, name: tool, reason });
-  }
+  toolRefused = (id: string) => this.#gate.toolRefused(id);
 
   batchEnded(turn: BrokerTurn): 'continue' | 'stop' {
     const { maxTurns, order } = this.#parts;
     this.#batches += 1;
+    this.#count();
     if (this.#batches >= maxTurns) this.#stop ??= { reason: 'max_turns', limit: maxTurns };
     else if (order.budgetUsd !== null && turn.spentUsd() >= order.budgetUsd) this.#stop ??= { reason: 'max_budget' };
     return this.#stop ? 'stop' : 'continue';
   }
 
-  async ended(view: WorkspaceView): Promise<void> {
-    try {
-      this.#changed = await this.#changes.after(view);
-    } catch (error) {
-      this.#parts.logger.warn({ turn: this.#parts.order.ref.turn, err: error }, 'changes could not be read');
-      this.#changed = { diff: null, truncated: true, paths: [] };
-    }
+  /** Keeps how far the turn has come. A failure shows with the next event too, which stops the turn. */
+  #count(): void {
+    const counters = { batches: this.#batches, activeMs: this.#deadline.usedMs };
+    this.#parts.log.count(counters).catch(() => undefined);
   }
+
+  async ended(view: WorkspaceView): Promise<void> {
+    this.#changed = await changesOf(this.#changes, view, this.#parts.order.ref, this.#parts);
+  }
+
+  /** The files that the turn may have changed, as it left them. */
+  get files(): Changes['files'] {
+    return this.#changed?.files ?? [];
+  }
+}
+
+function onceAborted(signal: AbortSignal): Promise<'aborted'> {
+  if (signal.aborted) return Promise.resolve('aborted');
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve('aborted'), { once: true }));
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { LogEvent, QueryRequest, StreamItem } from '@sallyport/protocol';
+import type { ErrorCode, LogEvent, QueryRequest, StreamItem } from '@sallyport/protocol';
 import { logOf } from './conversations.ts';
 import type { EngineParts, TurnOutcome } from './engine.ts';
 import { SallyportError } from './errors.ts';
@@ -9,13 +9,17 @@ import type { LiveLogs } from './live.ts';
 import { messagesOf } from './messages.ts';
 import { abandonedResult, type Outcome } from './outcome.ts';
 import {
+  ClaimTakenError,
   ConversationExistsError,
   StaleEpochError,
   type ConversationRecord,
+  type IdempotencyClaim,
   type Profile,
   type StoredConversation,
+  type TurnEnd,
   type TurnLimits,
   type TurnRef,
+  type UnfinishedTurn,
 } from './ports.ts';
 import type { Principal } from './principal.ts';
 import type { TurnLog } from './turn-log.ts';
@@ -28,8 +32,20 @@ export interface AcceptedTurn {
   readonly ref: TurnRef;
   readonly conversation: ConversationRecord;
   readonly messageUuid: string;
-  /** Last event of the acceptance: what follows is the run's. */
+  /** Events of the acceptance, which followers are told. */
+  readonly events: readonly LogEvent[];
+  /** The last of them: what follows is the run's. */
   readonly lastSeq: number;
+  /** True for the first turn of its conversation. */
+  readonly first: boolean;
+}
+
+/** What a turn keeps of its request, so that it can be run again. */
+export interface KeptRequest {
+  readonly requestId: string;
+  readonly files: QueryRequest['files'];
+  /** The request as it was parsed. */
+  readonly body: unknown;
 }
 
 const limitsOf = (request: QueryRequest): TurnLimits => ({
@@ -39,21 +55,30 @@ const limitsOf = (request: QueryRequest): TurnLimits => ({
   instructions: request.instructions,
 });
 
+/** How a first turn is accepted. */
+export interface FirstTurn {
+  readonly profile: Profile;
+  readonly kind: ConversationRecord['kind'];
+  readonly id: string;
+  readonly requestId: string;
+  readonly claim: IdempotencyClaim | null;
+}
+
 /**
  * Commits a new conversation with its first turn and the user's message. Nothing has run when it rejects, with
- * `conversation_exists` when the id is taken.
+ * `conversation_exists` when the id is taken. Throws `ClaimTakenError` when another request was quicker.
  */
 export async function acceptFirst(
   parts: EngineParts,
   principal: Principal,
   request: QueryRequest,
-  chosen: { readonly profile: Profile; readonly kind: ConversationRecord['kind']; readonly id: string | undefined },
+  chosen: FirstTurn,
 ): Promise<AcceptedTurn> {
   const messageUuid = newUuid();
   const at = parts.clock.now();
   const conversation: ConversationRecord = {
     tenant: principal.tenant,
-    id: chosen.id ?? newId('conv'),
+    id: chosen.id,
     key: principal.key,
     kind: chosen.kind,
     profile: chosen.profile,
@@ -64,9 +89,12 @@ export async function acceptFirst(
   };
   const events = [{ type: 'user_message' as const, text: request.prompt, message_uuid: messageUuid }];
   try {
-    const accepted = await parts.turns.accept({ conversation, turn: newId('turn'), request, at, events });
-    return { ref: accepted.ref, conversation, messageUuid, lastSeq: lastSeqOf(accepted.events) };
+    const kept: KeptRequest = { requestId: chosen.requestId, files: request.files, body: request };
+    const turn = { conversation, turn: newId('turn'), request: kept, at, events, claim: chosen.claim };
+    const accepted = await parts.turns.accept(turn);
+    return { ref: accepted.ref, conversation, messageUuid, ...told(accepted.events), first: true };
   } catch (error) {
+    if (error instanceof ClaimTakenError) throw error;
     if (error instanceof ConversationExistsError) throw new SallyportError('conversation_exists', { cause: error });
     throw SallyportError.from(error);
   }
@@ -77,6 +105,7 @@ export async function acceptNext(
   parts: EngineParts,
   conversation: StoredConversation,
   message: string,
+  { requestId, claim }: Pick<FirstTurn, 'requestId' | 'claim'>,
 ): Promise<AcceptedTurn | null> {
   const messageUuid = newUuid();
   const accepted = await parts.turns
@@ -84,57 +113,102 @@ export async function acceptNext(
       tenant: conversation.tenant,
       conversation: conversation.id,
       turn: newId('turn'),
-      request: { message },
+      request: { requestId, files: undefined, body: { message } } satisfies KeptRequest,
       at: parts.clock.now(),
       events: [{ type: 'user_message', text: message, message_uuid: messageUuid }],
+      claim,
     })
     .catch((error: unknown) => {
+      if (error instanceof ClaimTakenError) throw error;
       throw SallyportError.from(error);
     });
-  return accepted && { ref: accepted.ref, conversation, messageUuid, lastSeq: lastSeqOf(accepted.events) };
+  return accepted && { ref: accepted.ref, conversation, messageUuid, ...told(accepted.events), first: false };
 }
 
-const lastSeqOf = (events: readonly LogEvent[]): number => events.at(-1)?.seq ?? 0;
+const told = (events: readonly LogEvent[]) => ({ events, lastSeq: events.at(-1)?.seq ?? 0 });
 
-/** Runs an accepted turn and commits its end. Never rejects: an end that cannot be committed is an error of the outcome. */
+/** Codes of errors with which a run is refused before anything of it has happened. */
+const refusals: ReadonlySet<ErrorCode> = new Set([
+  'overloaded',
+  'not_ready',
+  'workspace_not_accessible',
+  'isolation_unavailable',
+  'storage_full',
+]);
+
+/** The end of a turn. */
+export interface TurnEnding {
+  readonly outcome: TurnOutcome;
+  /** Commits the end; null when it is committed or another writer has taken over. */
+  readonly commit: (() => Promise<void>) | null;
+}
+
+/**
+ * Runs an accepted turn and commits its end. Never rejects: an end that cannot be committed is an error of the outcome.
+ * Null: the service stops while a human is awaited, and the turn has no end yet.
+ */
 export async function endOf(
   parts: EngineParts,
-  { ref, lastSeq }: AcceptedTurn,
+  accepted: AcceptedTurn,
   log: TurnLog,
   turn: Turn,
-): Promise<TurnOutcome> {
-  const { tenant, conversation } = ref;
+): Promise<TurnEnding | null> {
+  const { ref, lastSeq } = accepted;
   const outcome = await turn.run();
-  if (outcome.error) {
-    const { code, cause } = outcome.error;
-    parts.logger.warn({ turn: ref.turn, conversation, code, err: cause }, 'turn failed');
-  }
+  if (outcome === null) return null;
+  const { result, error } = outcome;
+  const names = { turn: ref.turn, conversation: ref.conversation };
+  if (error) parts.logger.warn({ ...names, code: error.code, err: error.cause }, 'turn failed');
+  const commit = () => commitEnd(parts, accepted, log, { ...outcome, files: turn.files });
+  let stored = false;
   try {
-    await commitEnd(parts, log, outcome);
-    const own = (await logOf(parts, tenant, conversation)).filter((event) => event.turn === ref.turn);
-    return { result: outcome.result, messages: messagesOf(own), error: outcome.error };
-  } catch (error) {
-    parts.logger.error({ turn: ref.turn, conversation, lastSeq, err: error }, 'the end of a turn is not stored');
-    const failure = SallyportError.from(error);
+    await patiently(commit);
+    stored = true;
+    return { outcome: { result, messages: messagesOf(await ownEvents(parts, ref)), error }, commit: null };
+  } catch (thrown) {
+    parts.logger.error({ ...names, lastSeq, err: thrown }, 'the end of a turn is not stored');
+    const failure = SallyportError.from(thrown);
     log.live.fail(failure);
-    return { result: outcome.result, messages: [], error: failure };
+    const over = stored || thrown instanceof StaleEpochError;
+    return { outcome: { result, messages: [], error: failure }, commit: over ? null : commit };
   }
 }
 
-/** Commits the end of a turn, trying again while the store cannot be written, unless another writer has taken over. */
-async function commitEnd(parts: EngineParts, log: TurnLog, outcome: Outcome): Promise<void> {
-  const { state, result, error } = outcome;
-  const end = { state, at: parts.clock.now(), result, code: error?.code ?? null };
+const ownEvents = async (parts: EngineParts, { tenant, conversation, turn }: TurnRef): Promise<LogEvent[]> =>
+  (await logOf(parts, tenant, conversation)).filter((event) => event.turn === turn);
+
+/** Tries again while the store cannot be written, unless another writer has taken over. */
+async function patiently(commit: () => Promise<void>): Promise<void> {
   for (const pause of commitPauses) {
     try {
-      await log.finish(end);
-      return;
+      return await commit();
     } catch (thrown) {
       if (thrown instanceof StaleEpochError) throw thrown;
       await sleep(pause);
     }
   }
-  await log.finish(end);
+  await commit();
+}
+
+async function commitEnd(
+  parts: EngineParts,
+  { ref, first }: AcceptedTurn,
+  log: TurnLog,
+  { state, result, error, files }: Outcome & Pick<TurnEnd, 'files'>,
+): Promise<void> {
+  const { tenant, conversation, turn } = ref;
+  const refused = error !== null && refusals.has(error.code);
+  const nothingRan = refused && result.tokens_used === 0 && (await ownEvents(parts, ref)).length === 1;
+  if (nothingRan && first) {
+    // The id is free again, and the same request may be sent again.
+    await parts.conversations.delete(tenant, conversation);
+    log.live.fail(error);
+    return;
+  }
+  const at = parts.clock.now();
+  // Where waiting counts it was the human who did not answer in time.
+  if (result.stop_reason === 'timeout') await parts.approvals.expireTurn(tenant, turn, at);
+  await log.finish({ state, at, result, code: error?.code ?? null, nothingRan, files });
 }
 
 /** The wire events of an accepted turn from its first to its result. */
@@ -154,14 +228,11 @@ export async function* eventsOf(
   }
 }
 
-/** Ends the turns that an earlier process of the service left open: it is gone, and so is what it ran. */
-export async function endAbandoned(parts: EngineParts): Promise<void> {
-  for (const { ref, model } of await parts.turns.takeUnfinished()) {
-    const result = abandonedResult(ref.conversation, model);
-    await parts.turns.finish(ref, { state: 'interrupted', at: parts.clock.now(), result, code: null });
-    parts.logger.warn(
-      { turn: ref.turn, conversation: ref.conversation },
-      'ended a turn that an earlier process left open',
-    );
-  }
+/** Ends a turn that an earlier process of the service left open and that cannot go on. */
+export async function endAbandoned(parts: EngineParts, { turn, conversation }: UnfinishedTurn): Promise<void> {
+  const { ref } = turn;
+  const result = abandonedResult(ref.conversation, conversation.profile.model);
+  const at = parts.clock.now();
+  await parts.turns.finish(ref, { state: 'interrupted', at, result, code: null, nothingRan: false, files: [] });
+  parts.logger.warn({ turn: ref.turn, conversation: ref.conversation }, 'ended a turn that the last process left open');
 }

@@ -2,13 +2,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Clock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
-import type { KeyRing } from '../engine/keys.ts';
-import { authenticate } from './auth.ts';
+import { authenticate, type Credentials } from './auth.ts';
 import { checkBodyHeaders } from './body.ts';
-import { clientAddress } from './client-address.ts';
 import type { LastExchange } from './errors.ts';
 import { answerPreflight, isPreflight, setCommonHeaders } from './headers.ts';
 import type { HostCheck } from './hosts.ts';
+import type { Rates } from './rate-limit.ts';
 import type { RouteBook } from './routes.ts';
 
 /** Answered under every host name and while the service closes, as whoever probes knows only its address. */
@@ -18,9 +17,12 @@ const isProbe = (request: FastifyRequest): boolean => probes.has(request.routeOp
 
 /** What a request is judged by before any of its body is read. */
 export interface Gate {
-  readonly keys: KeyRing;
+  readonly credentials: Credentials;
   readonly hosts: HostCheck;
   readonly origins: ReadonlySet<string>;
+  readonly rates: Rates;
+  /** The address of the client. */
+  readonly addressOf: (raw: IncomingMessage) => string;
   readonly routes: RouteBook;
   readonly clock: Clock;
   readonly last: LastExchange;
@@ -44,7 +46,7 @@ export function beginRequest(gate: Gate, request: FastifyRequest, reply: Fastify
       code: request.failure ?? null,
       complete,
       duration_ms: Math.round(gate.clock.monotonic() - started),
-      client: clientAddress(request),
+      client: gate.addressOf(request.raw),
       tenant: request.principal?.tenant ?? null,
       by: request.principal?.key ?? null,
     };
@@ -77,8 +79,8 @@ function checkOrigin(gate: Gate, request: FastifyRequest): void {
   throw new SallyportError('origin_not_allowed');
 }
 
-/** Judges a request by its route and headers, in this order: closing, host, route, origin, key, right. */
-function admit(gate: Gate, request: FastifyRequest, reply: FastifyReply): FastifyReply | undefined {
+/** Judges a request by its route and headers, in this order: closing, host, route, origin, key, right, rate. */
+async function admit(gate: Gate, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
   const { operation, documentation } = request.routeOptions.config;
   if ((request.headers.expect ?? '100-continue').toLowerCase() !== '100-continue') {
     throw new SallyportError('bad_request');
@@ -91,7 +93,13 @@ function admit(gate: Gate, request: FastifyRequest, reply: FastifyReply): Fastif
   if (documentation) return undefined;
   if (!operation) throw new SallyportError('internal', { cause: new Error('a route has no operation') });
   if (operation.path.startsWith('/api/')) checkOrigin(gate, request);
-  authenticate(request, operation, gate.keys);
+  const find = () => authenticate(request, operation, gate.credentials);
+  try {
+    await gate.rates.admit(request.raw, find, operation.uncounted);
+  } finally {
+    reply.headers(gate.rates.headersOf(request.raw));
+  }
+  if (!isProbe(request) && gate.isClosing()) throw new SallyportError('not_ready'); // meanwhile
   return undefined;
 }
 

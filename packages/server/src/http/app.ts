@@ -4,20 +4,28 @@ import type { Clock } from '../engine/clock.ts';
 import type { Engine } from '../engine/engine.ts';
 import { SallyportError } from '../engine/errors.ts';
 import type { KeyRing } from '../engine/keys.ts';
+import type { Tickets } from '../engine/tickets.ts';
 import { addAdmission, beginRequest, type Gate } from './admission.ts';
 import { parseJson } from './body.ts';
+import { addressReader } from './client-address.ts';
 import { addDocumentation } from './documentation.ts';
 import { answerClientError, answerError, type LastExchange } from './errors.ts';
+import { adminHandlers } from './handlers/admin.ts';
+import { approvalHandlers } from './handlers/approvals.ts';
 import { claudeHandlers, type ClaudeHealth } from './handlers/claude.ts';
 import { conversationHandlers } from './handlers/conversations.ts';
 import { eventsHandler } from './handlers/events.ts';
+import { fileHandlers } from './handlers/files.ts';
 import { serviceHandlers } from './handlers/service.ts';
 import { streamHandler } from './handlers/stream.ts';
+import { ticketHandlers } from './handlers/tickets.ts';
 import { turnHandlers } from './handlers/turns.ts';
 import { allowedOrigins, requestIdOf } from './headers.ts';
 import { createHostCheck } from './hosts.ts';
+import { Rates, type Limiters } from './rate-limit.ts';
 import { addOperations, RouteBook, type Handlers } from './routes.ts';
 import { OpenRuns } from './runs.ts';
+import { addSocket } from './socket.ts';
 
 /** Time limits on connections, in milliseconds. */
 export interface ConnectionLimits {
@@ -39,6 +47,7 @@ export interface AppOptions {
   readonly version: string;
   readonly engine: Engine;
   readonly keys: KeyRing;
+  readonly tickets: Tickets;
   readonly bounds: Bounds;
   readonly clock: Clock;
   readonly logger: FastifyBaseLogger;
@@ -50,6 +59,12 @@ export interface AppOptions {
   readonly corsOrigins: readonly string[];
   /** Addresses or networks whose word about the client's address counts. */
   readonly trustedProxies: readonly string[];
+  /** Most requests of a key in any 60 seconds, and in any hour; 0: no limit. */
+  readonly requestsPerMinute: number;
+  readonly requestsPerHour: number;
+  /** Most requests of a key in any 10 seconds; 0: no limit. */
+  readonly burstSize: number;
+  readonly limiters: Limiters;
   /** Largest body, in bytes. */
   readonly maxBodyBytes: number;
   /** Which model answers, as `/health` names it. */
@@ -72,6 +87,8 @@ export interface AppState {
   readonly readers: OpenRuns;
   /** True once `closeApp` was called. */
   closing: boolean;
+  /** Stops every turn, and resolves when their ends are stored. */
+  stopTurns(): Promise<void>;
 }
 
 declare module 'fastify' {
@@ -87,7 +104,6 @@ function createServer(options: AppOptions, gate: () => Gate, last: LastExchange)
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     genReqId: requestIdOf,
     requestIdHeader: false,
-    trustProxy: options.trustedProxies.length > 0 ? [...options.trustedProxies] : false,
     bodyLimit: options.maxBodyBytes,
     routerOptions: { maxParamLength: maxHeaderBytes }, // the schema of a parameter bounds it, with an answer of its own
     requestTimeout: limits.requestMs,
@@ -106,6 +122,24 @@ function createServer(options: AppOptions, gate: () => Gate, last: LastExchange)
     },
     clientErrorHandler: (error, socket) => answerClientError(error, socket, last, options.logger),
   });
+}
+
+/** What every request is judged by. */
+function gateOf(options: AppOptions, state: AppState, last: LastExchange): Gate {
+  const { keys, tickets, limiters, requestsPerMinute: perMinute, requestsPerHour: perHour, burstSize: burst } = options;
+  const addressOf = addressReader(options.trustedProxies);
+  const limits = { perMinute, perHour, burst };
+  return {
+    credentials: { keys, tickets },
+    hosts: createHostCheck(options.host, options.publicHosts),
+    origins: allowedOrigins(options.corsOrigins),
+    rates: new Rates({ limiters, limitsOf: () => limits, addressOf }),
+    addressOf,
+    routes: state.routes,
+    clock: options.clock,
+    last,
+    isClosing: () => state.closing,
+  };
 }
 
 function addBodyParser(app: FastifyInstance): void {
@@ -133,30 +167,34 @@ function cutStalledAnswers(app: FastifyInstance, stallMs: number): void {
 export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   const { engine, clock, version, bounds } = options;
   const heartbeatMs = options.heartbeatMs ?? 15_000;
-  const timing = { clock, heartbeatMs };
   const table = operations(bounds);
   const last: LastExchange = new WeakMap();
   const app = createServer(options, () => gate, last);
-  const state: AppState = { routes: new RouteBook(app), runs: new OpenRuns(), readers: new OpenRuns(), closing: false };
-  const isClosing = () => state.closing;
-  const gate: Gate = {
-    keys: options.keys,
-    hosts: createHostCheck(options.host, options.publicHosts),
-    origins: allowedOrigins(options.corsOrigins),
-    routes: state.routes,
-    clock,
-    last,
-    isClosing,
+  const state: AppState = {
+    routes: new RouteBook(app),
+    runs: new OpenRuns(),
+    readers: new OpenRuns(),
+    closing: false,
+    stopTurns: () => engine.close(),
   };
+  const isClosing = () => state.closing;
+  const timing = { clock, heartbeatMs, isClosing };
+  const gate = gateOf(options, state, last);
   const handlers: Handlers = {
     ...serviceHandlers(options, isClosing),
     ...claudeHandlers(engine, state.runs, options.claudeHealth),
     stream: streamHandler(engine, state.runs, timing),
+    ...adminHandlers(engine),
     ...conversationHandlers(engine),
     ...turnHandlers(engine, state.runs, timing),
+    ...fileHandlers(engine),
+    ...approvalHandlers(engine),
+    ...ticketHandlers(options.tickets),
     conversationEvents: eventsHandler(engine, state.readers, heartbeatMs),
   };
   app.decorate('appState', state);
+  const { logger, maxBodyBytes: maxFrameBytes } = options;
+  app.decorate('sockets', addSocket(app, { engine, gate, bounds, clock, logger, maxFrameBytes, heartbeatMs }));
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(() => {
     throw new SallyportError('not_found');

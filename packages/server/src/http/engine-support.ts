@@ -1,38 +1,31 @@
+import { Readable } from 'node:stream';
 import type {
+  ApprovalDecisionRequest,
+  ApprovalInfo,
   ClaudeMessage,
+  ConversationDiff,
   ConversationInfo,
-  ConversationSummary,
   QueryRequest,
   RunResult,
   StreamItem,
 } from '@sallyport/protocol';
-import type { Engine, EventsRequest, ListRequest, RunContext, RunningTurn, TurnOutcome } from '../engine/engine.ts';
+import type {
+  ApprovalsRequest,
+  Engine,
+  EventsRequest,
+  ListRequest,
+  RunContext,
+  RunningTurn,
+  TurnOutcome,
+} from '../engine/engine.ts';
+import { SallyportError } from '../engine/errors.ts';
+import type { WorkspaceFile } from '../engine/ports.ts';
 import type { Principal } from '../engine/principal.ts';
+import { approval, info, runResult, summary } from './samples-support.ts';
+
+export { runResult };
 
 /** An engine for the tests of the transport, that plays what a test says. */
-
-export function runResult(changes: Partial<RunResult> = {}): RunResult {
-  return {
-    success: true,
-    error: null,
-    execution_time: 0.5,
-    tokens_used: 3,
-    request_id: 'req-1',
-    session_id: 'conv-1',
-    model: 'test-model',
-    stop_reason: 'end_turn',
-    usage: { input_tokens: 1, output_tokens: 2, cache_read_tokens: 0, cache_write_tokens: 0 },
-    cost_usd: 0.01,
-    structured_output: null,
-    tools_used: [],
-    permission_denials: [],
-    changes: null,
-    changes_truncated: false,
-    changed_paths: [],
-    cached: false,
-    ...changes,
-  };
-}
 
 const common = { content: '', tools_used: [], is_complete: false, error: null };
 
@@ -78,6 +71,8 @@ export function aborted(signal: AbortSignal): Promise<void> {
 export interface Play {
   readonly items: (context: RunContext) => AsyncGenerator<StreamItem>;
   readonly ended: (context: RunContext) => Promise<TurnOutcome>;
+  /** Default: no human is awaited. */
+  readonly waiting?: () => Promise<ApprovalInfo[]>;
 }
 
 async function* hello(): AsyncGenerator<StreamItem> {
@@ -113,28 +108,6 @@ export const waitingPlay: Play = {
   },
 };
 
-/** The one conversation that the test engine shows. */
-export const summary: ConversationSummary = {
-  session_id: 'conv-1',
-  kind: 'conversation',
-  status: 'idle',
-  created_at: '2030-01-01T00:00:00.000Z',
-  last_message_time: '2030-01-01T00:00:00.000Z',
-  expires_at: '2030-01-01T01:00:00.000Z',
-  permission_mode: 'askForEdits',
-  model: 'test-model',
-  metadata: {},
-};
-
-const info: ConversationInfo = {
-  ...summary,
-  exists: true,
-  message_count: 2,
-  tools_used: [],
-  tokens_used: 3,
-  cost_usd: 0.01,
-};
-
 /** What the engine was asked about a conversation. */
 export interface Asked {
   readonly what: string;
@@ -154,6 +127,16 @@ export class TestEngine implements Engine {
   readonly calls: { principal: Principal; request: QueryRequest; context: RunContext }[] = [];
   readonly asked: Asked[] = [];
   modelCalls = 0;
+  /** True: turns are those of an earlier request. */
+  replays = false;
+  /** Those that are listed, in pages of one. */
+  pending: ApprovalInfo[] = [];
+  /** Files of the workspace by path. */
+  workspace: Record<string, () => { size: number; content: Readable }> = {
+    'a.txt': () => ({ size: 1, content: Readable.from(['a']) }),
+  };
+  /** Replaces what is listed of the workspace. */
+  listed: { files: WorkspaceFile[]; more: boolean } | null = null;
   /** Generators of events that were entered and not left. */
   open = 0;
   /** Events that were taken. */
@@ -170,6 +153,8 @@ export class TestEngine implements Engine {
     const { play } = this;
     return {
       conversation: 'conv-1',
+      replayed: this.replays,
+      waiting: play.waiting?.() ?? new Promise(() => undefined),
       events: () => this.#counted(play.items(context)),
       ended: play.ended(context),
       totalMessages: async () => 7,
@@ -197,20 +182,20 @@ export class TestEngine implements Engine {
   async startConversation(
     principal: Principal,
     request: QueryRequest,
-    { requestId, sessionId }: { requestId: string; sessionId: string | undefined },
+    { sessionId, ...context }: Omit<RunContext, 'signal'> & { readonly sessionId: string | undefined },
   ): Promise<RunningTurn> {
-    this.#ask('start', principal, sessionId, request, requestId);
-    return this.#run({ requestId, signal: this.interrupted.signal });
+    this.#ask('start', principal, sessionId, request, context);
+    return this.#run({ ...context, signal: this.interrupted.signal });
   }
 
   async continueConversation(
     principal: Principal,
     id: string,
     message: string,
-    { requestId }: { requestId: string },
+    context: Omit<RunContext, 'signal'>,
   ): Promise<RunningTurn> {
-    this.#ask('continue', principal, id, message, requestId);
-    return this.#run({ requestId, signal: this.interrupted.signal });
+    this.#ask('continue', principal, id, message, context);
+    return this.#run({ ...context, signal: this.interrupted.signal });
   }
 
   async conversation(principal: Principal, id: string): Promise<ConversationInfo> {
@@ -243,10 +228,57 @@ export class TestEngine implements Engine {
     this.#ask('delete', principal, id);
   }
 
+  async fork(principal: Principal, id: string, sessionId: string | undefined): Promise<ConversationInfo> {
+    this.#ask('fork', principal, id, sessionId);
+    return { ...info, session_id: sessionId ?? 'conv-2' };
+  }
+
+  async diff(principal: Principal, id: string): Promise<ConversationDiff> {
+    this.#ask('diff', principal, id);
+    return { session_id: id, changes: '+a', changes_truncated: false, changed_paths: ['a.txt'] };
+  }
+
+  async files(principal: Principal, id: string): Promise<{ files: WorkspaceFile[]; more: boolean }> {
+    this.#ask('files', principal, id);
+    const files = Object.keys(this.workspace).map((path) => ({ path, size: 1, modifiedAt: 1_900_000_000_000 }));
+    return this.listed ?? { files, more: false };
+  }
+
+  async file(principal: Principal, id: string, path: string): Promise<{ size: number; content: Readable }> {
+    this.#ask('file', principal, id, path);
+    const open = Object.hasOwn(this.workspace, path) ? this.workspace[path] : undefined;
+    if (!open) throw new SallyportError('file_not_found');
+    return open();
+  }
+
+  async audit(principal: Principal, page: { after: number; limit: number }) {
+    this.#ask('audit', principal, undefined, page);
+    return { items: [], next_cursor: null };
+  }
+
+  async approvals(principal: Principal, list: ApprovalsRequest) {
+    this.#ask('approvals', principal, undefined, list);
+    const at = Number(list.cursor ?? 0);
+    const more = at + 1 < this.pending.length;
+    return { items: this.pending.slice(at, at + 1), next_cursor: more ? String(at + 1) : null };
+  }
+
+  async approval(principal: Principal, id: string): Promise<ApprovalInfo> {
+    this.#ask('approval', principal, id);
+    return { ...approval, approval_id: id };
+  }
+
+  async decide(principal: Principal, id: string, decision: ApprovalDecisionRequest): Promise<ApprovalInfo> {
+    this.#ask('decide', principal, id, decision);
+    return { ...approval, approval_id: id, status: 'denied' };
+  }
+
   models(): { models: string[]; default: string } {
     this.modelCalls += 1;
     return { models: ['test-model'], default: 'test-model' };
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.interrupted.abort();
+  }
 }

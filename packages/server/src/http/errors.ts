@@ -5,6 +5,7 @@ import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { SallyportError } from '../engine/errors.ts';
 import { newId } from '../engine/ids.ts';
 import { securityHeaders } from './headers.ts';
+import { RateLimitedError } from './rate-limit.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -39,10 +40,20 @@ function toSallyportError(thrown: unknown, request: FastifyRequest): SallyportEr
   return code ? new SallyportError(code) : SallyportError.from(thrown); // the framework's own text quotes the address
 }
 
-function bodyOf(error: SallyportError, requestId: string): ErrorBody {
-  const { code, retryable, issues } = error;
-  return { detail: issues ? [...issues] : error.detail, code, request_id: requestId, retryable };
+function detailOf(error: SallyportError): ErrorBody['detail'] {
+  if (!(error instanceof RateLimitedError)) return error.issues ? [...error.issues] : error.detail;
+  const { perMinute: requests_per_minute, perHour: requests_per_hour, burst: burst_size } = error.limits;
+  const limits = { requests_per_minute, requests_per_hour, burst_size };
+  return { error: 'Rate limit exceeded', limits, retry_after: error.retryAfter ?? 1 };
 }
+
+/** The body of an answer that is an error. */
+export function bodyOf(error: SallyportError, requestId: string): ErrorBody {
+  return { detail: detailOf(error), code: error.code, request_id: requestId, retryable: error.retryable };
+}
+
+/** Seconds as `Retry-After` has them. */
+export const wholeSeconds = (seconds: number): string => String(Math.max(1, Math.ceil(seconds)));
 
 /** True when more of the request may still come than the service is willing to read and throw away. */
 function leavesTooMuchUnread(request: FastifyRequest): boolean {
@@ -53,6 +64,15 @@ function leavesTooMuchUnread(request: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || headers.expect !== undefined || !(length <= limit);
 }
 
+/** Takes back what was said about a body that failed before its first byte: the error has one of its own. */
+function forgetBody(reply: FastifyReply): void {
+  if (reply.raw.headersSent) return;
+  for (const name of ['content-type', 'content-length', 'content-disposition']) {
+    reply.removeHeader(name);
+    reply.raw.removeHeader(name);
+  }
+}
+
 /** Answers a request with an error of the catalogue. Only the log sees the cause. */
 export function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = toSallyportError(thrown, request);
@@ -60,7 +80,8 @@ export function answerError(thrown: unknown, request: FastifyRequest, reply: Fas
   if (error.status >= 500) request.log.error({ err: error.cause ?? error, code: error.code }, 'request failed');
   else if (error.cause !== undefined) request.log.info({ err: error.cause, code: error.code }, 'request refused');
   if (error.status === 401) reply.header('www-authenticate', 'Bearer');
-  if (error.retryAfter !== undefined) reply.header('retry-after', String(Math.max(1, Math.ceil(error.retryAfter))));
+  if (error.retryAfter !== undefined) reply.header('retry-after', wholeSeconds(error.retryAfter));
+  forgetBody(reply);
   if (leavesTooMuchUnread(request)) reply.header('connection', 'close');
   return reply.code(error.status).send(bodyOf(error, request.id));
 }

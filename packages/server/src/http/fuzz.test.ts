@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { bearer, exchange, listen, roles, testApp } from './testing.ts';
 
 const runs = { numRuns: 300 };
+const limit = { timeout: 60_000 };
 
 /** Bodies near to good ones: the fields of a query with values of any kind, and fields nobody knows. */
 const nearQuery = fc.dictionary(
@@ -44,7 +45,7 @@ const bodies = fc.oneof(
   fc.tuple(nearQuery, fc.nat()).map(([body, cut]) => Buffer.from(JSON.stringify(body)).subarray(0, cut)),
 );
 
-test('no body makes the service fail', { timeout: 60_000 }, async () => {
+test('no body makes the service fail', limit, async () => {
   const { app, engine } = await testApp();
   await fc.assert(
     fc.asyncProperty(bodies, fc.constantFrom('query', 'stream'), async (payload, route) => {
@@ -68,7 +69,7 @@ const addresses = fc
   .tuple(
     fc.constantFrom('GET', 'POST', 'DELETE', 'HEAD'),
     wild,
-    fc.constantFrom('', '/info', '/messages', '/events', '/interrupt', '/continue'),
+    fc.constantFrom('', '/info', '/messages', '/events', '/interrupt', '/continue', '/fork', '/diff', '/files'),
     fc.array(
       fc.tuple(fc.constantFrom('limit', 'cursor', 'status', 'kind', 'after', 'follow', 'session_id', 'x'), wild),
     ),
@@ -78,7 +79,7 @@ const addresses = fc
     url: `/api/claude/conversation/${id}${rest}?${query.map(([name, value]) => `${name}=${value}`).join('&')}`,
   }));
 
-test('no id and no query of a conversation makes the service fail', { timeout: 60_000 }, async () => {
+test('no id and no query of a conversation makes the service fail', limit, async () => {
   const { app, engine } = await testApp();
   await fc.assert(
     fc.asyncProperty(addresses, async (request) => {
@@ -90,6 +91,35 @@ test('no id and no query of a conversation makes the service fail', { timeout: 6
     runs,
   );
   assert.equal(engine.open, 0);
+  await app.close();
+});
+
+const filePaths = fc.oneof(
+  wild,
+  fc
+    .array(fc.oneof(wild, fc.constantFrom('..', '.', '', '%2e%2e', '%2F', '%5c', '%00', 'a')))
+    .map((parts) => parts.join('/')),
+);
+
+test('no path of a file makes the service fail, or reaches the engine as one that leads elsewhere', limit, async () => {
+  const { app, engine } = await testApp();
+  await fc.assert(
+    fc.asyncProperty(filePaths, async (path) => {
+      engine.asked.length = 0;
+      const url = `/api/claude/conversation/conv-1/files/${path}`;
+      const { statusCode } = await app.inject({ url, headers: bearer('user') });
+      assert.ok(statusCode < 500, `${statusCode}`);
+      for (const { what, rest } of engine.asked) {
+        if (what !== 'file') continue;
+        const parts = String(rest[0]).split('/');
+        assert.ok(
+          parts.every((part) => !['', '.', '..'].includes(part) && !part.includes('\0')),
+          String(rest[0]),
+        );
+      }
+    }),
+    runs,
+  );
   await app.close();
 });
 
@@ -157,7 +187,7 @@ const values = fc.oneof(
   ),
 );
 
-test('no request line and no header makes the service fail or serves a stranger', { timeout: 60_000 }, async () => {
+test('no request line and no header makes the service fail or serves a stranger', limit, async () => {
   const { app, engine } = await testApp({ limits: { headersMs: 1000, requestMs: 1000, checkMs: 100 } });
   const port = await listen(app);
   const request = fc.tuple(methods, targets, fc.array(fc.tuple(headerNames, values), { maxLength: 6 }));

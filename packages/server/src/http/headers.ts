@@ -31,7 +31,11 @@ export const securityHeaders: Readonly<Record<string, string>> = {
   'x-permitted-cross-domain-policies': 'none',
 };
 
-const exposedHeaders = 'X-Request-Id, Retry-After, WWW-Authenticate, Allow';
+const exposedHeaders = [
+  'X-Request-Id, Retry-After, WWW-Authenticate, Allow, Content-Disposition, Idempotency-Replayed',
+  'X-RateLimit-Limit-Minute, X-RateLimit-Remaining-Minute',
+  'X-RateLimit-Limit-Hour, X-RateLimit-Remaining-Hour, X-RateLimit-Reset',
+].join(', ');
 
 /** The origins that may read answers. Throws when one is not an origin: `*` and paths are refused. */
 export function allowedOrigins(origins: readonly string[]): ReadonlySet<string> {

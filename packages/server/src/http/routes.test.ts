@@ -25,6 +25,32 @@ test('an operation without a handler and a handler without an operation stop the
   );
 });
 
+test('the last part of a path may take slashes, and comes under its own name', async () => {
+  const app = fastify();
+  const book = new RouteBook(app);
+  const params = z.strictObject({ id: z.string(), path: z.string() });
+  const table = {
+    file: { ...operation('file', '/c/{id}/files/{path...}'), params },
+    zip: operation('zip', '/c/{id}/files.zip'),
+    list: operation('list', '/c/{id}/files'),
+  };
+  app.decorateRequest('principal', null);
+  const handlers = { file: ({ params: given }: { params: unknown }) => given, zip: () => 'zip', list: () => 'list' };
+  addOperations(app, table, handlers);
+  await app.ready();
+  for (const [url, path] of [
+    ['/c/1/files/a', 'a'],
+    ['/c/1/files/a/b%2Fc', 'a/b/c'],
+    ['/c/1/files/', ''],
+  ] as const) {
+    assert.deepEqual((await app.inject({ url })).json(), { id: '1', path });
+    assert.deepEqual(book.methodsAt(url), ['GET', 'HEAD'], url);
+  }
+  assert.equal((await app.inject({ url: '/c/1/files.zip' })).body, 'zip');
+  assert.equal((await app.inject({ url: '/c/1/files' })).body, 'list');
+  for (const url of ['/c/1/filesx', '/c/1/2/files/a', '/c//files/a']) assert.deepEqual(book.methodsAt(url), []);
+});
+
 test('a route that no operation declares stops the start', async () => {
   const app = fastify();
   const book = new RouteBook(app);

@@ -2,6 +2,7 @@ import type { Operation, OperationId, operations } from '@sallyport/protocol';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import type { z } from 'zod';
 import type { Principal } from '../engine/principal.ts';
+import { idempotencyKeyOf } from './idempotency.ts';
 import { parsePart } from './validation.ts';
 
 declare module 'fastify' {
@@ -28,6 +29,8 @@ export interface Call<T> {
   readonly params: Parsed<T, 'params'>;
   readonly query: Parsed<T, 'query'>;
   readonly body: Parsed<T, 'body'>;
+  /** The request's `Idempotency-Key`, where the operation starts work; else null. */
+  readonly idempotencyKey: string | null;
   readonly principal: PrincipalOf<T>;
 }
 
@@ -39,17 +42,34 @@ export type Handlers = {
 /** Any of the handlers; the table's types tie each to its operation. */
 type AnyHandler = (call: never) => unknown;
 
+/** The path of an operation as the router writes it. */
+const urlOf = (path: string): string => path.replace(/\{\w+\.\.\.\}$/, '*').replaceAll(/\{(\w+)\}/g, ':$1');
+
+/** The parameters of the path under the operation's own names: the router calls what takes slashes `*`. */
+function pathOf({ path }: Operation, params: unknown): unknown {
+  const [, rest] = /\{(\w+)\.\.\.\}$/.exec(path) ?? [];
+  const { '*': value, ...named } = params as Record<string, unknown>;
+  return rest === undefined ? params : { ...named, [rest]: value };
+}
+
+/** The parameters after `?`, without the ticket that let the request in. */
+function queryOf({ takesTicket }: Operation, query: unknown): unknown {
+  const { ticket: _, ...rest } = query as Record<string, unknown>;
+  return takesTicket ? rest : query;
+}
+
 function addRoute(app: FastifyInstance, operation: Operation, handler: AnyHandler): void {
   app.route({
     method: operation.method,
-    url: operation.path.replaceAll(/\{(\w+)\}/g, ':$1'),
+    url: urlOf(operation.path),
     config: { operation },
     handler: async (request, reply) => {
-      const params = operation.params && parsePart(operation.params, request.params, 'path');
-      const query = operation.query && parsePart(operation.query, request.query, 'query');
+      const params = operation.params && parsePart(operation.params, pathOf(operation, request.params), 'path');
+      const query = operation.query && parsePart(operation.query, queryOf(operation, request.query), 'query');
+      const idempotencyKey = operation.startsWork ? idempotencyKeyOf(request.raw) : null;
       const body = operation.body && parsePart(operation.body, request.body, 'body');
       const { principal } = request;
-      return handler({ request, reply, params, query, body, principal } as never);
+      return handler({ request, reply, params, query, body, idempotencyKey, principal } as never);
     },
   });
 }

@@ -20,8 +20,14 @@ export function eventFrame(id: string | null, data: unknown): string {
   return `${id === null ? '' : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`;
 }
 
-/** The frame of an event of a conversation, under the cursor that continues after it. */
-export const itemFrame = ({ cursor, event }: StreamItem): string => eventFrame(formatCursor(cursor), event);
+const frames = new WeakMap<StreamItem, string>();
+
+/** The frame of an event of a conversation, under the cursor that continues after it. Made once for all who are sent it. */
+export function itemFrame(item: StreamItem): string {
+  const frame = frames.get(item) ?? eventFrame(formatCursor(item.cursor), item.event);
+  frames.set(item, frame);
+  return frame;
+}
 
 /** True when the client asks for server-sent events, whatever else it takes. */
 export function asksForEvents(accept: string | undefined): boolean {

@@ -3,18 +3,44 @@ import { Writable } from 'node:stream';
 import { after } from 'node:test';
 import { defaultBounds } from '@sallyport/protocol';
 import fastify, { type FastifyInstance } from 'fastify';
-import { systemClock } from '../engine/clock.ts';
+import { LocalLimiter } from '../coordination/local.ts';
+import { systemClock, type Clock } from '../engine/clock.ts';
 import { createKeyRing } from '../engine/keys.ts';
+import type { TicketStore } from '../engine/ports.ts';
 import type { Role } from '../engine/principal.ts';
+import { createTickets, type Tickets } from '../engine/tickets.ts';
 import { createApp, type AppOptions } from './app.ts';
 import { closeApp } from './close.ts';
 import { TestEngine } from './engine-support.ts';
+import type { Limiters } from './rate-limit.ts';
 
 /** Support for the tests of the transport: an app over a test engine, and ways to ask it. */
 
 export const roles = ['admin', 'operator', 'user', 'viewer'] as const satisfies readonly Role[];
 export const secretOf = (role: Role): string => `secret-of-${role}`;
 export const bearer = (role: Role): Record<string, string> => ({ authorization: `Bearer ${secretOf(role)}` });
+
+export const localLimiters = (clock: Clock = systemClock): Limiters => ({
+  keys: new LocalLimiter({ clock }),
+  addresses: new LocalLimiter({ clock }),
+});
+
+/** Tickets that are kept in memory. */
+export function memoryTickets(clock: Clock = systemClock): Tickets {
+  const kept = new Map<string, { tenant: string; key: string; expiresAt: number }>();
+  const store: TicketStore = {
+    async put(hash, ticket) {
+      kept.set(hash, ticket);
+    },
+    async take(hash, now) {
+      const found = kept.get(hash);
+      kept.delete(hash);
+      return found && found.expiresAt > now ? found : null;
+    },
+    sweep: async () => undefined,
+  };
+  return createTickets(store, clock);
+}
 
 export interface TestApp {
   readonly app: FastifyInstance;
@@ -27,7 +53,7 @@ const made: FastifyInstance[] = [];
 // A test that fails leaves its app open, which would keep the whole file from ending.
 after(() => Promise.all(made.map((app) => closeApp(app, 0))));
 
-/** An app over a test engine, with one key for each role. */
+/** An app over a test engine, with one key for each role and without rate limits. */
 export async function testApp(options: Partial<AppOptions> = {}): Promise<TestApp> {
   const engine = new TestEngine();
   const log: Record<string, unknown>[] = [];
@@ -41,6 +67,7 @@ export async function testApp(options: Partial<AppOptions> = {}): Promise<TestAp
     version: '1.2.3',
     engine,
     keys: createKeyRing(roles.map((role) => ({ name: role, role, tenant: 'default', secret: secretOf(role) }))),
+    tickets: memoryTickets(),
     bounds: defaultBounds,
     clock: systemClock,
     logger: fastify({ logger: { level: 'debug', stream } }).log,
@@ -48,6 +75,10 @@ export async function testApp(options: Partial<AppOptions> = {}): Promise<TestAp
     publicHosts: ['api.example.com'],
     corsOrigins: ['http://localhost:3000'],
     trustedProxies: [],
+    requestsPerMinute: 0,
+    requestsPerHour: 0,
+    burstSize: 0,
+    limiters: localLimiters(),
     maxBodyBytes: 1_000_000,
     upstream: 'simulator',
     ready: async () => [],

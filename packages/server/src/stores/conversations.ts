@@ -1,7 +1,14 @@
-import type { ConversationFilter, ConversationStore, StoredConversation } from '../engine/ports.ts';
-import type { Selectable } from 'kysely';
-import type { Database } from './database.ts';
-import type { ConversationTable } from './schema.ts';
+import type { Transaction } from 'kysely';
+import {
+  ConversationExistsError,
+  type ConversationFilter,
+  type ConversationStore,
+  type Fork,
+  type StoredConversation,
+} from '../engine/ports.ts';
+import { toJson, type Database } from './database.ts';
+import { toConversation } from './rows.ts';
+import type { Schema } from './schema.ts';
 
 /** Conversations as a whole, in SQL. Their turns and events are written by the turn store. */
 export function createConversationStore(database: Database): ConversationStore {
@@ -13,7 +20,7 @@ export function createConversationStore(database: Database): ConversationStore {
         .where('tenant', '=', tenant)
         .where('id', '=', id)
         .executeTakeFirst();
-      return row === undefined ? null : fromRow(row);
+      return row === undefined ? null : toConversation(row);
     },
     list: (filter) => list(database, filter),
     async delete(tenant, id) {
@@ -22,6 +29,20 @@ export function createConversationStore(database: Database): ConversationStore {
       );
       return deleted.numDeletedRows === 1n;
     },
+    fork: (made) => database.write((sql) => fork(sql, made)),
+    endIdle: (before, limit) => endIdle(database, before, limit),
+    async listEnded(before, limit) {
+      const rows = await database.read
+        .selectFrom('conversations')
+        .select(['tenant', 'id', 'sdk_session'])
+        .where('status', '=', 'ended')
+        .where('last_active_at', '<', before)
+        .orderBy('last_active_at')
+        .limit(limit)
+        .execute();
+      return rows.map(toNamed);
+    },
+    bury: (tenant, id) => database.write((sql) => bury(sql, tenant, id)),
   };
 }
 
@@ -32,6 +53,7 @@ async function list(database: Database, filter: ConversationFilter): Promise<Sto
     .selectAll()
     .where('tenant', '=', tenant)
     .where('kind', '=', kind)
+    .where('status', '!=', 'gone')
     .orderBy('created_at', 'desc')
     .orderBy('id', 'desc')
     .limit(limit);
@@ -44,22 +66,119 @@ async function list(database: Database, filter: ConversationFilter): Promise<Sto
       ]),
     );
   }
-  return (await query.execute()).map(fromRow);
+  return (await query.execute()).map(toConversation);
 }
 
-function fromRow(row: Selectable<ConversationTable>): StoredConversation {
-  return {
-    tenant: row.tenant,
-    id: row.id,
-    key: row.key,
-    kind: row.kind,
-    profile: JSON.parse(row.profile) as StoredConversation['profile'],
-    limits: JSON.parse(row.limits) as StoredConversation['limits'],
-    sdkSession: row.sdk_session,
-    metadata: JSON.parse(row.metadata) as StoredConversation['metadata'],
-    createdAt: row.created_at,
-    status: row.status,
-    lastSeq: row.last_seq,
-    lastActiveAt: row.last_active_at,
-  };
+async function fork(sql: Transaction<Schema>, { tenant, from, epoch, id, key, sdkSession, at }: Fork) {
+  const source = await sql
+    .selectFrom('conversations')
+    .selectAll()
+    .where('tenant', '=', tenant)
+    .where('id', '=', from)
+    .where('epoch', '=', epoch)
+    .where('status', 'in', ['idle', 'ended'])
+    .executeTakeFirst();
+  if (source === undefined) return null;
+  const made = await sql
+    .insertInto('conversations')
+    .values({
+      ...source,
+      id,
+      key,
+      kind: 'conversation',
+      status: 'idle',
+      epoch: 1,
+      sdk_session: sdkSession,
+      created_at: at,
+      last_active_at: at,
+    })
+    .onConflict((conflict) => conflict.columns(['tenant', 'id']).doNothing())
+    .returningAll()
+    .executeTakeFirst();
+  if (made === undefined) throw new ConversationExistsError(id);
+  await copyPast(sql, tenant, from, id);
+  return toConversation(made);
+}
+
+async function copyPast(sql: Transaction<Schema>, tenant: string, from: string, to: string): Promise<void> {
+  await sql
+    .insertInto('events')
+    .columns(['tenant', 'conversation', 'seq', 'turn', 'at', 'type', 'payload'])
+    .expression((past) =>
+      past
+        .selectFrom('events')
+        .select((column) => ['tenant', column.val(to).as('conversation'), 'seq', 'turn', 'at', 'type', 'payload'])
+        .where('tenant', '=', tenant)
+        .where('conversation', '=', from),
+    )
+    .execute();
+  await sql
+    .insertInto('images')
+    .columns(['tenant', 'conversation', 'path', 'before', 'after', 'settled'])
+    .expression((past) =>
+      past
+        .selectFrom('images')
+        .select((column) => ['tenant', column.val(to).as('conversation'), 'path', 'before', 'after', 'settled'])
+        .where('tenant', '=', tenant)
+        .where('conversation', '=', from),
+    )
+    .execute();
+}
+
+const toNamed = ({ tenant, id, sdk_session }: { tenant: string; id: string; sdk_session: string }) => ({
+  tenant,
+  id,
+  sdkSession: sdk_session,
+});
+
+async function endIdle(database: Database, before: number, limit: number): ReturnType<ConversationStore['endIdle']> {
+  const rows = await database.write((sql) =>
+    sql
+      .updateTable('conversations')
+      .set({ status: 'ended' })
+      .where('status', '=', 'idle')
+      .where('last_active_at', '<', before)
+      .where((where) =>
+        where(
+          where.refTuple('tenant', 'id'),
+          'in',
+          where
+            .selectFrom('conversations as old')
+            .select(['old.tenant', 'old.id'])
+            .where('old.status', '=', 'idle')
+            .where('old.last_active_at', '<', before)
+            .orderBy('old.last_active_at')
+            .limit(limit)
+            .$asTuple('tenant', 'id'),
+        ),
+      )
+      .returning(['tenant', 'id', 'sdk_session'])
+      .execute(),
+  );
+  return rows.map(toNamed);
+}
+
+/** What the client put into the row goes too: its system prompt, its output schema and its metadata. */
+async function bury(sql: Transaction<Schema>, tenant: string, id: string): Promise<boolean> {
+  const row = await sql
+    .updateTable('conversations')
+    .set({ status: 'gone', metadata: toJson({}) })
+    .where('tenant', '=', tenant)
+    .where('id', '=', id)
+    .where('status', '=', 'ended')
+    .returning('profile')
+    .executeTakeFirst();
+  if (row === undefined) return false;
+  const profile = JSON.parse(row.profile) as StoredConversation['profile'];
+  await sql
+    .updateTable('conversations')
+    .set({ profile: toJson({ ...profile, systemPrompt: null, outputSchema: null }) })
+    .where('tenant', '=', tenant)
+    .where('id', '=', id)
+    .execute();
+  // Claims and approvals go with their turns.
+  for (const table of ['turns', 'events', 'images'] as const) {
+    await sql.deleteFrom(table).where('tenant', '=', tenant).where('conversation', '=', id).execute();
+  }
+  return true;
 }

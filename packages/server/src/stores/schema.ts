@@ -1,15 +1,24 @@
-import type { TurnState } from '../engine/ports.ts';
+import type { ApprovalStatus, KeyRecord, StoredConversation, TurnState } from '../engine/ports.ts';
 
 /**
  * The tables, for every SQL database alike: ids are text, times are integers in milliseconds since 1970, JSON is text.
- * Every primary key begins with the tenant, so that no query can reach a row of another one by its id alone.
+ * Every primary key begins with the tenant, so that no query can reach a row of another one by its id alone; but the audit
+ * log is one for all of them.
  */
 export interface Schema {
   conversations: ConversationTable;
   turns: TurnTable;
   events: EventTable;
+  claims: ClaimTable;
+  approvals: ApprovalTable;
+  images: ImageTable;
+  tickets: TicketTable;
   transcripts: TranscriptTable;
   usage: UsageTable;
+  keys: KeyTable;
+  tenants: TenantTable;
+  audit: AuditTable;
+  audit_head: AuditHeadTable;
   write_checks: WriteCheckTable;
 }
 
@@ -19,8 +28,8 @@ export interface ConversationTable {
   /** Name of the key that owns it. */
   key: string;
   kind: 'query' | 'conversation';
-  /** `running` from the acceptance of a turn to its end. */
-  status: 'idle' | 'running' | 'ended';
+  /** `running` or `waiting` from the acceptance of a turn to its end. */
+  status: StoredConversation['status'];
   /** Raised with every turn and every takeover; a write that names another one is refused. */
   epoch: number;
   /** `seq` of the last event, 0 when there is none. */
@@ -41,6 +50,10 @@ export interface TurnTable {
   epoch: number;
   state: TurnState;
   request: string;
+  /** Batches of tool calls. */
+  batches: number;
+  /** Milliseconds that counted toward its timeout. */
+  active_ms: number;
   result: string | null;
   code: string | null;
   accepted_at: number;
@@ -58,6 +71,57 @@ export interface EventTable {
   type: string;
   /** The whole body, its type included. */
   payload: string;
+}
+
+/** The turn under an `Idempotency-Key`. */
+export interface ClaimTable {
+  tenant: string;
+  /** Name of the key that sent it. */
+  key: string;
+  idempotency_key: string;
+  /** Hash of the whole request. */
+  hash: string;
+  turn: string;
+  expires_at: number;
+}
+
+export interface ApprovalTable {
+  tenant: string;
+  id: string;
+  conversation: string;
+  turn: string;
+  tool_use_id: string;
+  /** Name of the key that owns the conversation. */
+  key: string;
+  /** JSON of what is asked: kind, tool, input with its hash, diff and reason. */
+  call: string;
+  status: ApprovalStatus;
+  created_at: number;
+  expires_at: number;
+  decided_at: number | null;
+  decided_by: string | null;
+  /** JSON, when a human decided. */
+  decision: string | null;
+}
+
+export interface ImageTable {
+  tenant: string;
+  conversation: string;
+  path: string;
+  /** JSON of the text or of null, which any database keeps whatever the file holds. */
+  before: string;
+  after: string;
+  /** 1: `after` is what the last turn left. */
+  settled: 0 | 1;
+}
+
+export interface TicketTable {
+  tenant: string;
+  /** Of the ticket, which itself is not kept. Finds it without a tenant, as it stands for one. */
+  hash: string;
+  /** Name of the key it stands for. */
+  key: string;
+  expires_at: number;
 }
 
 export interface TranscriptTable {
@@ -87,6 +151,57 @@ export interface UsageTable {
   cost_usd: number | null;
   status: number;
   duration_ms: number;
+}
+
+/** A key that was made while the service ran. Its secret is not kept. */
+export interface KeyTable {
+  tenant: string;
+  id: string;
+  /** Of the secret, never used again. Finds the key without a tenant, as it names one. */
+  hash: string;
+  name: string;
+  role: KeyRecord['role'];
+  /** JSON. */
+  narrowing: string | null;
+  created_at: number;
+  created_by: string;
+  expires_at: number | null;
+  revoked_at: number | null;
+  /** When it was revoked, or given another expiry, last. */
+  changed_at: number | null;
+}
+
+export interface TenantTable {
+  id: string;
+  created_at: number;
+  disabled_at: number | null;
+  /** JSON. */
+  budgets: string | null;
+}
+
+/** Rows are never changed or deleted. */
+export interface AuditTable {
+  /** From 1, over all tenants. */
+  seq: number;
+  at: number;
+  tenant: string;
+  actor: string;
+  action: string;
+  /** Set with `turn` or not at all; kept when the conversation is deleted. */
+  conversation: string | null;
+  turn: string | null;
+  subject: string | null;
+  /** JSON. */
+  details: string;
+  /** Over the hash of the row before and this one. */
+  hash: string;
+}
+
+/** One row: the place and hash of the last line. Whoever appends locks it first. */
+export interface AuditHeadTable {
+  id: string;
+  seq: number;
+  hash: string;
 }
 
 /** One row, rewritten to find out whether the database takes writes. */

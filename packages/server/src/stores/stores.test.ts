@@ -5,11 +5,22 @@ import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { sql, type Kysely } from 'kysely';
+import { chainStart, verifyChain } from '../engine/audit-chain.ts';
 import { systemClock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
-import { aDirectory } from '../testing/directory.ts';
+import { approvalStoreContract } from '../testing/approval-store.ts';
+import { anEntry } from '../testing/audit-entries.ts';
+import { auditStoreContract } from '../testing/audit-store.ts';
+import { claimContract } from '../testing/claim-store.ts';
 import { conversationStoreContract } from '../testing/conversation-store.ts';
+import { aDirectory } from '../testing/directory.ts';
+import { imageStoreContract } from '../testing/image-store.ts';
+import { keyStoreContract } from '../testing/key-store.ts';
+import { retentionContract } from '../testing/retention.ts';
+import { tenantStoreContract } from '../testing/tenant-store.ts';
+import { ticketStoreContract } from '../testing/ticket-store.ts';
 import { transcriptStoreContract } from '../testing/transcript-store.ts';
+import { turnStatesContract } from '../testing/turn-states.ts';
 import { turnStoreContract } from '../testing/turn-store.ts';
 import { aText, anAccept, anEnd } from '../testing/turns.ts';
 import { usageStoreContract } from '../testing/usage-store.ts';
@@ -28,9 +39,18 @@ async function makeSqlite(t: TestContext): Promise<Stores> {
 }
 
 turnStoreContract(async (t) => (await makeSqlite(t)).turns);
+turnStatesContract(makeSqlite);
+claimContract(async (t) => (await makeSqlite(t)).turns);
 conversationStoreContract(makeSqlite);
+retentionContract(makeSqlite);
+approvalStoreContract(makeSqlite);
+imageStoreContract(makeSqlite);
+ticketStoreContract(async (t) => (await makeSqlite(t)).tickets);
 transcriptStoreContract(async (t) => (await makeSqlite(t)).transcripts);
 usageStoreContract(async (t) => (await makeSqlite(t)).usage);
+keyStoreContract(makeSqlite);
+tenantStoreContract(async (t) => (await makeSqlite(t)).tenants);
+auditStoreContract(makeSqlite);
 
 test('what was committed is there after a restart, under the same schema', async (t) => {
   const dataDir = join(aDirectory(t), 'made', 'here');
@@ -89,9 +109,31 @@ test('a server killed at any moment has lost nothing it acknowledged', async (t)
     );
     const [unfinished] = await stores.turns.takeUnfinished();
     ok(unfinished);
-    await stores.turns.finish(unfinished.ref, { ...anEnd, state: 'interrupted' });
+    await stores.turns.finish(unfinished.turn.ref, { ...anEnd, state: 'interrupted' });
     await stores.close();
   }
+});
+
+test('what is changed in the database behind the audit log is found at its place, also after a restart', async (t) => {
+  const dataDir = aDirectory(t);
+  const lines = ['a', 'b', 'c', 'd'].map((name) => anEntry(name));
+  const change = async (statement: string): Promise<number | null> => {
+    const connection = openSqlite(join(dataDir, 'sallyport.db'));
+    await sql.raw(statement).execute(connection);
+    await connection.destroy();
+    const { audit, close } = await openStores({ dataDir, clock });
+    await audit.append([anEntry('more')]);
+    const found = verifyChain(await audit.read(null, 0, 100), chainStart);
+    await close();
+    return found;
+  };
+  const { audit, close } = await openStores({ dataDir, clock });
+  await audit.append(lines);
+  await close();
+  strictEqual(await change('select 1'), null);
+  strictEqual(await change("update audit set turn = 'another' where seq = 4"), 4);
+  strictEqual(await change('delete from audit where seq = 3'), 3);
+  strictEqual(await change("update audit set details = '{}' where seq = 1"), 1);
 });
 
 test('a full disk is storage_full, keeps what was committed, and passes when there is room again', async (t) => {

@@ -1,9 +1,26 @@
 import type { Clock } from '../engine/clock.ts';
-import type { ConversationStore, TranscriptStore, TurnStore, UsageStore } from '../engine/ports.ts';
+import type {
+  ApprovalStore,
+  AuditStore,
+  ConversationStore,
+  ImageStore,
+  KeyStore,
+  TenantStore,
+  TicketStore,
+  TranscriptStore,
+  TurnStore,
+  UsageStore,
+} from '../engine/ports.ts';
+import { createApprovalStore } from './approvals.ts';
+import { createAuditStore } from './audit.ts';
 import { createConversationStore } from './conversations.ts';
 import { createDatabase } from './database.ts';
+import { createImageStore } from './images.ts';
+import { createKeyStore } from './keys.ts';
 import { takeDataDirectory } from './lock.ts';
 import { openSqlite } from './sqlite.ts';
+import { createTenantStore } from './tenants.ts';
+import { createTicketStore } from './tickets.ts';
 import { createTranscriptStore } from './transcripts.ts';
 import { createTurnStore } from './turns.ts';
 import { createUsageStore } from './usage.ts';
@@ -12,8 +29,14 @@ import { createUsageStore } from './usage.ts';
 export interface Stores {
   readonly turns: TurnStore;
   readonly conversations: ConversationStore;
+  readonly approvals: ApprovalStore;
+  readonly images: ImageStore;
+  readonly tickets: TicketStore;
   readonly transcripts: TranscriptStore;
   readonly usage: UsageStore;
+  readonly keys: KeyStore;
+  readonly tenants: TenantStore;
+  readonly audit: AuditStore;
   /** Waits for the writes that were begun, closes the database and gives the data directory free. */
   close(): Promise<void>;
 }
@@ -35,8 +58,14 @@ export async function openStores({ dataDir, clock }: StoreOptions): Promise<Stor
     return {
       turns: createTurnStore(database, clock),
       conversations: createConversationStore(database),
+      approvals: createApprovalStore(database),
+      images: createImageStore(database),
+      tickets: createTicketStore(database),
       transcripts: createTranscriptStore(database),
       usage: createUsageStore(database),
+      keys: createKeyStore(database, clock),
+      tenants: createTenantStore(database),
+      audit: createAuditStore(database),
       async close() {
         try {
           await database.close();

@@ -1,4 +1,4 @@
-import type { LogEvent, LogEventBody } from '@sallyport/protocol';
+import type { LogEvent } from '@sallyport/protocol';
 import type { Transaction } from 'kysely';
 import type { Clock } from '../engine/clock.ts';
 import {
@@ -6,14 +6,20 @@ import {
   StaleEpochError,
   type AcceptNextTurn,
   type AcceptTurn,
-  type ConversationRecord,
-  type Profile,
+  type TurnCounters,
   type TurnEnd,
   type TurnRef,
+  type TurnState,
   type TurnStore,
   type UnfinishedTurn,
 } from '../engine/ports.ts';
+import { settlePending } from './approvals.ts';
+import { appendAudit } from './audit.ts';
+import { claimed, deleteClaim, insertClaim, refuseTaken, sweepClaims } from './claims.ts';
 import { toJson, type Database } from './database.ts';
+import { prepareFiles, settleImages } from './images.ts';
+import { appendEvents, insertEvents, liveTurn, prepare, readEvents, reserve } from './log.ts';
+import { conversationRow, toConversation, toTurn } from './rows.ts';
 import type { Schema } from './schema.ts';
 
 /** Conversations, turns and events in SQL. */
@@ -22,24 +28,35 @@ export function createTurnStore(database: Database, clock: Clock): TurnStore {
     accept: (turn) => accept(database, turn),
     acceptNext: (turn) => acceptNext(database, turn),
     begin: (ref, at) => begin(database, ref, at),
-    append: (ref, at, events) => append(database, ref, at, events),
+    async append(ref, at, events, state, audit = []) {
+      const prepared = events.map(prepare);
+      return database.write(async (sql) => {
+        const appended = await appendEvents(sql, ref, at, prepared, state);
+        await appendAudit(sql, audit);
+        return appended;
+      });
+    },
+    count: (ref, counters) => count(database, ref, counters),
     finish: (ref, end) => finish(database, ref, end),
-    read: (tenant, conversation, after, limit) => read(database, tenant, conversation, after, limit),
+    async get(tenant, turn) {
+      const row = await database.read
+        .selectFrom('turns')
+        .selectAll()
+        .where('tenant', '=', tenant)
+        .where('id', '=', turn)
+        .executeTakeFirst();
+      return row === undefined ? null : toTurn(row);
+    },
+    claimed: (tenant, key, idempotencyKey, now) => claimed(database, tenant, key, idempotencyKey, now),
+    sweepClaims: (now, limit) => sweepClaims(database, now, limit),
+    read: (tenant, conversation, after, limit) => readEvents(database, tenant, conversation, after, limit),
     takeUnfinished: () => takeUnfinished(database),
     check: () => check(database, clock),
   };
 }
 
-/** A body with its JSON, made before the transaction so that nothing but SQL happens in it. */
-interface Prepared {
-  readonly body: LogEventBody;
-  readonly payload: string;
-}
-
-const prepare = (body: LogEventBody): Prepared => ({ body, payload: toJson(body) });
-
 async function accept(database: Database, accepted: AcceptTurn): ReturnType<TurnStore['accept']> {
-  const { conversation, turn, at } = accepted;
+  const { conversation, turn, at, claim } = accepted;
   const request = toJson(accepted.request);
   const row = conversationRow(conversation);
   const prepared = accepted.events.map(prepare);
@@ -50,14 +67,18 @@ async function accept(database: Database, accepted: AcceptTurn): ReturnType<Turn
       .values({ ...row, status: 'running', epoch: ref.epoch, last_seq: prepared.length, last_active_at: at })
       .onConflict((conflict) => conflict.columns(['tenant', 'id']).doNothing())
       .executeTakeFirst();
-    if (inserted.numInsertedOrUpdatedRows !== 1n) throw new ConversationExistsError(conversation.id);
+    if (inserted.numInsertedOrUpdatedRows !== 1n) {
+      await refuseTaken(sql, ref.tenant, claim, at);
+      throw new ConversationExistsError(conversation.id);
+    }
     await insertTurn(sql, ref, request, at);
+    await insertClaim(sql, ref, claim, at);
     return { ref, events: await insertEvents(sql, ref, at, prepared, 0) };
   });
 }
 
 async function acceptNext(database: Database, next: AcceptNextTurn): ReturnType<TurnStore['acceptNext']> {
-  const { tenant, conversation, turn, at } = next;
+  const { tenant, conversation, turn, at, claim } = next;
   const request = toJson(next.request);
   const prepared = next.events.map(prepare);
   return database.write(async (sql) => {
@@ -74,9 +95,13 @@ async function acceptNext(database: Database, next: AcceptNextTurn): ReturnType<
       .where('status', '=', 'idle')
       .returning(['epoch', 'last_seq'])
       .executeTakeFirst();
-    if (row === undefined) return null;
+    if (row === undefined) {
+      await refuseTaken(sql, tenant, claim, at);
+      return null;
+    }
     const ref: TurnRef = { tenant, conversation, turn, epoch: row.epoch };
     await insertTurn(sql, ref, request, at);
+    await insertClaim(sql, ref, claim, at);
     return { ref, events: await insertEvents(sql, ref, at, prepared, row.last_seq - prepared.length) };
   });
 }
@@ -85,38 +110,33 @@ async function insertTurn(sql: Transaction<Schema>, ref: TurnRef, request: strin
   const { tenant, conversation, turn: id, epoch } = ref;
   await sql
     .insertInto('turns')
-    .values({ tenant, id, conversation, epoch, state: 'accepted', request, accepted_at: at })
+    .values({ tenant, id, conversation, epoch, state: 'accepted', request, batches: 0, active_ms: 0, accepted_at: at })
     .execute();
 }
 
-function conversationRow(conversation: ConversationRecord) {
-  return {
-    tenant: conversation.tenant,
-    id: conversation.id,
-    key: conversation.key,
-    kind: conversation.kind,
-    profile: toJson(conversation.profile),
-    limits: toJson(conversation.limits),
-    sdk_session: conversation.sdkSession,
-    metadata: toJson(conversation.metadata),
-    created_at: conversation.createdAt,
-  };
-}
-
+/** A turn that was taken over while it waited goes on waiting. */
 async function begin(database: Database, ref: TurnRef, at: number): Promise<void> {
   await database.write(async (sql) => {
     const updated = await liveTurn(sql, ref)
-      .set((column) => ({ state: 'running', started_at: column.fn.coalesce('started_at', column.val(at)) }))
+      .set((column) => ({
+        state: column
+          .case()
+          .when('state', '=', 'accepted')
+          .then(column.val<TurnState>('running'))
+          .else(column.ref('state'))
+          .end(),
+        started_at: column.fn.coalesce('started_at', column.val(at)),
+      }))
       .executeTakeFirst();
     if (updated.numUpdatedRows !== 1n) throw new StaleEpochError(ref);
   });
 }
 
-async function append(database: Database, ref: TurnRef, at: number, bodies: readonly LogEventBody[]) {
-  const prepared = bodies.map(prepare);
-  return database.write(async (sql) => {
-    const before = await claimSeqs(sql, ref, at, prepared.length, 'running');
-    return insertEvents(sql, ref, at, prepared, before);
+async function count(database: Database, ref: TurnRef, { batches, activeMs }: TurnCounters): Promise<void> {
+  const counters = { batches, active_ms: Math.round(activeMs) };
+  await database.write(async (sql) => {
+    const updated = await liveTurn(sql, ref).set(counters).executeTakeFirst();
+    if (updated.numUpdatedRows !== 1n) throw new StaleEpochError(ref);
   });
 }
 
@@ -124,102 +144,27 @@ async function finish(database: Database, ref: TurnRef, end: TurnEnd): Promise<L
   const { state, at, code } = end;
   const prepared = prepare({ type: 'result', result: end.result, code });
   const result = toJson(end.result);
+  const files = prepareFiles(end.files);
   return database.write(async (sql) => {
-    const before = await claimSeqs(sql, ref, at, 1, 'idle');
+    const before = await reserve(sql, ref, at, 1, 'idle');
     const ended = await liveTurn(sql, ref).set({ state, result, code, ended_at: at }).executeTakeFirst();
     if (ended.numUpdatedRows !== 1n) throw new StaleEpochError(ref);
+    await settlePending(sql, ref.tenant, ref.turn, 'cancelled', at);
+    await settleImages(sql, ref, files);
+    if (end.nothingRan) await deleteClaim(sql, ref);
     const [event] = await insertEvents(sql, ref, at, [prepared], before);
     return event as LogEvent;
   });
 }
 
-const liveTurn = (sql: Transaction<Schema>, ref: TurnRef) =>
-  sql
-    .updateTable('turns')
-    .where('tenant', '=', ref.tenant)
-    .where('id', '=', ref.turn)
-    .where('conversation', '=', ref.conversation)
-    .where('epoch', '=', ref.epoch)
-    .where('ended_at', 'is', null);
-
-/**
- * Reserves the next `count` places of the log for the turn and gives the last one before them. The epoch belongs to one
- * turn, and `running` says that it has no end yet, so the one statement that reserves also refuses every stale writer.
- */
-async function claimSeqs(
-  sql: Transaction<Schema>,
-  ref: TurnRef,
-  at: number,
-  count: number,
-  status: 'running' | 'idle',
-): Promise<number> {
-  const row = await sql
-    .updateTable('conversations')
-    .set((column) => ({ last_seq: column('last_seq', '+', count), last_active_at: at, status }))
-    .where('tenant', '=', ref.tenant)
-    .where('id', '=', ref.conversation)
-    .where('epoch', '=', ref.epoch)
-    .where('status', '=', 'running')
-    .where((where) =>
-      where.exists(
-        where
-          .selectFrom('turns')
-          .select('turns.id')
-          .where('turns.tenant', '=', ref.tenant)
-          .where('turns.id', '=', ref.turn)
-          .where('turns.conversation', '=', ref.conversation),
-      ),
-    )
-    .returning('last_seq')
-    .executeTakeFirst();
-  if (row === undefined) throw new StaleEpochError(ref);
-  return row.last_seq - count;
-}
-
-/** Most rows of one statement, as databases bound the values of one. */
-const rowsPerInsert = 1000;
-
-async function insertEvents(
-  sql: Transaction<Schema>,
-  { tenant, conversation, turn }: TurnRef,
-  at: number,
-  prepared: readonly Prepared[],
-  before: number,
-): Promise<LogEvent[]> {
-  const rows = prepared.map(({ body, payload }, index) => ({
-    tenant,
-    conversation,
-    seq: before + index + 1,
-    turn,
-    at,
-    type: body.type,
-    payload,
-  }));
-  for (let from = 0; from < rows.length; from += rowsPerInsert) {
-    await sql
-      .insertInto('events')
-      .values(rows.slice(from, from + rowsPerInsert))
-      .execute();
-  }
-  return prepared.map(({ body }, index) => ({ seq: before + index + 1, turn, at, body }));
-}
-
-async function read(database: Database, tenant: string, conversation: string, after: number, limit: number) {
-  const rows = await database.read
-    .selectFrom('events')
-    .select(['seq', 'turn', 'at', 'payload'])
-    .where('tenant', '=', tenant)
-    .where('conversation', '=', conversation)
-    .where('seq', '>', after)
-    .orderBy('seq')
-    .limit(limit)
-    .execute();
-  return rows.map(({ seq, turn, at, payload }): LogEvent => ({ seq, turn, at, body: JSON.parse(payload) }));
-}
-
 async function takeUnfinished(database: Database): Promise<UnfinishedTurn[]> {
   const rows = await database.write(async (sql) => {
     await sql
+      .updateTable('turns')
+      .set((column) => ({ epoch: column('epoch', '+', 1) }))
+      .where('ended_at', 'is', null)
+      .execute();
+    const conversations = await sql
       .updateTable('conversations')
       .set((column) => ({ epoch: column('epoch', '+', 1) }))
       .where((where) =>
@@ -232,28 +177,26 @@ async function takeUnfinished(database: Database): Promise<UnfinishedTurn[]> {
             .where('turns.ended_at', 'is', null),
         ),
       )
+      .returningAll()
       .execute();
-    await sql
-      .updateTable('turns')
-      .set((column) => ({ epoch: column('epoch', '+', 1) }))
-      .where('ended_at', 'is', null)
-      .execute();
-    return sql
+    const turns = await sql
       .selectFrom('turns')
-      .innerJoin('conversations', (join) =>
-        join.onRef('conversations.tenant', '=', 'turns.tenant').onRef('conversations.id', '=', 'turns.conversation'),
+      .leftJoin('claims', (join) =>
+        join.onRef('claims.tenant', '=', 'turns.tenant').onRef('claims.turn', '=', 'turns.id'),
       )
-      .select(['turns.tenant', 'turns.conversation', 'turns.id', 'turns.epoch', 'turns.accepted_at'])
-      .select('conversations.profile')
+      .selectAll('turns')
+      .select('claims.hash')
       .where('turns.ended_at', 'is', null)
       .orderBy('turns.accepted_at')
       .execute();
+    return { conversations, turns };
   });
-  return rows.map(({ tenant, conversation, id, epoch, accepted_at, profile }) => ({
-    ref: { tenant, conversation, turn: id, epoch },
-    acceptedAt: accepted_at,
-    model: (JSON.parse(profile) as Profile).model,
-  }));
+  const name = (tenant: string, conversation: string) => JSON.stringify([tenant, conversation]);
+  const conversations = new Map(rows.conversations.map((row) => [name(row.tenant, row.id), toConversation(row)]));
+  return rows.turns.flatMap((row) => {
+    const conversation = conversations.get(name(row.tenant, row.conversation));
+    return conversation ? [{ turn: toTurn(row), conversation, claimed: row.hash !== null }] : [];
+  });
 }
 
 /** Commits a row: what is rolled back never reaches the disk and would not find it full. */

@@ -1,4 +1,13 @@
 import { test, type TestContext } from 'node:test';
+import type { ApprovalStore, ConversationStore, ImageStore, TurnStore } from '../engine/ports.ts';
+
+/** The stores of conversations and of all that belongs to them, over one database. */
+export interface ConversationStores {
+  readonly conversations: ConversationStore;
+  readonly turns: TurnStore;
+  readonly approvals: ApprovalStore;
+  readonly images: ImageStore;
+}
 
 /** Gives a new, empty store that goes with the test. */
 export type MakeStore<Store> = (t: TestContext) => Promise<Store>;

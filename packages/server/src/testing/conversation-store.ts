@@ -1,19 +1,7 @@
 import { deepStrictEqual, rejects, strictEqual } from 'node:assert/strict';
-import {
-  ConversationExistsError,
-  StaleEpochError,
-  type AcceptNextTurn,
-  type ConversationStore,
-  type TurnStore,
-} from '../engine/ports.ts';
-import { declare, type MakeStore, type Promises } from './contract.ts';
-import { aText, anAccept, anEnd } from './turns.ts';
-
-/** Both stores over one database: conversations are made by their turns. */
-export interface ConversationStores {
-  readonly conversations: ConversationStore;
-  readonly turns: TurnStore;
-}
+import { ConversationExistsError, StaleEpochError, type ConversationStore } from '../engine/ports.ts';
+import { declare, type ConversationStores, type MakeStore, type Promises } from './contract.ts';
+import { aNext, aText, anAccept, anEnd } from './turns.ts';
 
 /** What every `ConversationStore` promises, with the turns that follow the first. */
 export function conversationStoreContract(makeStores: MakeStore<ConversationStores>): void {
@@ -21,15 +9,6 @@ export function conversationStoreContract(makeStores: MakeStore<ConversationStor
 }
 
 const at = 1_700_000_100_000;
-const aNext = (conversation: string, turn: string, tenant = 'default'): AcceptNextTurn => ({
-  tenant,
-  conversation,
-  turn,
-  request: { message: turn },
-  at,
-  events: [aText(turn)],
-});
-
 const everything = { tenant: 'default', key: null, kind: 'query', before: null, limit: 100 } as const;
 
 const promises: Promises<ConversationStores> = {
@@ -37,9 +16,9 @@ const promises: Promises<ConversationStores> = {
     const made = anAccept('c', 'default', [aText('a')]);
     const { ref } = await turns.accept(made);
     const record = { ...made.conversation, lastSeq: 1, lastActiveAt: made.at };
-    deepStrictEqual(await conversations.get('default', 'c'), { ...record, status: 'running' });
+    deepStrictEqual(await conversations.get('default', 'c'), { ...record, status: 'running', epoch: ref.epoch });
     await turns.finish(ref, anEnd);
-    const ended = { ...record, status: 'idle', lastSeq: 2, lastActiveAt: anEnd.at };
+    const ended = { ...record, status: 'idle', epoch: ref.epoch, lastSeq: 2, lastActiveAt: anEnd.at };
     deepStrictEqual(await conversations.get('default', 'c'), ended);
     strictEqual(await conversations.get('other', 'c'), null);
     strictEqual(await conversations.get('default', 'd'), null);

@@ -1,5 +1,13 @@
 import type { LogEventBody, RunResult } from '@sallyport/protocol';
-import type { AcceptTurn, Profile, TurnEnd } from '../engine/ports.ts';
+import type {
+  AcceptNextTurn,
+  AcceptTurn,
+  Approval,
+  IdempotencyClaim,
+  Profile,
+  TurnEnd,
+  TurnRef,
+} from '../engine/ports.ts';
 
 const profile: Profile = {
   tenant: 'default',
@@ -31,6 +39,7 @@ export function anAccept(conversation: string, tenant = 'default', events: reado
     request: { prompt: 'hello' },
     at: 1_700_000_000_000,
     events,
+    claim: null,
   };
 }
 
@@ -65,4 +74,69 @@ const result: RunResult = {
   cached: false,
 };
 
-export const anEnd: TurnEnd = { state: 'completed', at: 1_700_000_009_000, result, code: null };
+/** The next turn of a conversation, with one text that is its name. */
+export const aNext = (conversation: string, turn: string, tenant = 'default'): AcceptNextTurn => ({
+  tenant,
+  conversation,
+  turn,
+  request: { message: turn },
+  at: 1_700_000_100_000,
+  events: [aText(turn)],
+  claim: null,
+});
+
+/** A claim that lasts beyond `anAccept` and `aNext`. */
+export const aClaim = (idempotencyKey: string, key = 'key-1'): IdempotencyClaim => ({
+  key,
+  idempotencyKey,
+  hash: `hash of ${idempotencyKey}`,
+  expiresAt: 1_700_000_900_000,
+});
+
+export const anEnd: TurnEnd = {
+  state: 'completed',
+  at: 1_700_000_009_000,
+  result,
+  code: null,
+  nothingRan: false,
+  files: [],
+};
+
+/** A pending approval of a turn, of the call `call <name>`, with the event of its request. */
+export function anApproval(ref: TurnRef, name: string): [Approval, LogEventBody] {
+  const { tenant, conversation, turn } = ref;
+  const call = {
+    kind: 'tool',
+    tool: 'Edit',
+    input: { file: name },
+    diff: '--- a\n+++ b\n',
+    reason: 'it writes',
+  } as const;
+  const approval: Approval = {
+    tenant,
+    id: `approval ${name}`,
+    conversation,
+    turn,
+    toolUseId: `call ${name}`,
+    key: 'key-1',
+    ...call,
+    inputHash: `hash of ${name}`,
+    status: 'pending',
+    createdAt: 1_700_000_001_000,
+    expiresAt: 1_700_000_005_000,
+    decidedAt: null,
+    decidedBy: null,
+    decision: null,
+  };
+  const event: LogEventBody = {
+    type: 'approval_requested',
+    approval_id: approval.id,
+    session_id: conversation,
+    turn_id: turn,
+    tool_use_id: approval.toolUseId,
+    created_at: new Date(approval.createdAt).toISOString(),
+    expires_at: new Date(approval.expiresAt).toISOString(),
+    ...call,
+  };
+  return [approval, event];
+}

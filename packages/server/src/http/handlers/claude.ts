@@ -1,4 +1,5 @@
 import type { Engine } from '../../engine/engine.ts';
+import { tellReplay } from '../idempotency.ts';
 import type { Handlers } from '../routes.ts';
 import type { OpenRuns } from '../runs.ts';
 
@@ -15,10 +16,13 @@ export function claudeHandlers(
   health: () => ClaudeHealth,
 ): Pick<Handlers, 'query' | 'claudeHealth' | 'models'> {
   return {
-    query: async ({ request, reply, principal, body }) => {
-      const run = runs.open(reply);
-      const turn = await engine.startQuery(principal, body, { requestId: request.id, signal: run.stopped });
+    query: async ({ request, reply, principal, body, idempotencyKey }) => {
+      const { left, stopped } = runs.open(reply);
+      const context = { requestId: request.id, signal: stopped, idempotencyKey };
+      const turn = await engine.startQuery(principal, body, context);
+      tellReplay(reply, turn);
       const { result, messages, error } = await turn.ended;
+      if (left.aborted) return reply.hijack();
       if (error) throw error;
       return { ...result, messages };
     },

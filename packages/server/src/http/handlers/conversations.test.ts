@@ -9,6 +9,8 @@ import { bearer, testApp } from '../testing.ts';
 const table = operations(defaultBounds);
 const base = '/api/claude/conversation';
 
+const fork = { method: 'POST', url: `${base}/conv-1/fork` } as const;
+
 type Answered = Extract<OperationId, `${string}Conversation${string}` | `conversation${string}`>;
 
 /** One good request for each operation that answers with JSON, and what the engine is asked for it. */
@@ -33,8 +35,12 @@ const good: readonly [Answered, InjectOptions, readonly unknown[]][] = [
       headers: { 'x-request-id': 'mine' },
       payload: { session_id: 'conv-1', message: 'go on' },
     },
-    ['continue', 'conv-1', 'go on', 'mine'],
+    ['continue', 'conv-1', 'go on', { requestId: 'mine', idempotencyKey: null }],
   ],
+  ['conversationDiff', { url: `${base}/conv-1/diff` }, ['diff', 'conv-1']],
+  ['forkConversation', { ...fork, payload: {} }, ['fork', 'conv-1', undefined]],
+  ['forkConversation', { ...fork, payload: { session_id: null } }, ['fork', 'conv-1', undefined]],
+  ['forkConversation', { ...fork, payload: { session_id: 'a.b:c' } }, ['fork', 'conv-1', 'a.b:c']],
 ];
 
 test('each route asks the engine for what its path, query and body say, and answers in its shape', async () => {
@@ -68,7 +74,7 @@ test('a conversation starts under the chosen id or none, with the defaults of a 
     const last = engine.asked.at(-1);
     assert.equal(last?.id, id);
     assert.equal((last?.rest[0] as { permission_mode: string } | undefined)?.permission_mode, 'askForEdits');
-    assert.equal(last?.rest[1], 'mine');
+    assert.deepEqual(last?.rest[1], { requestId: 'mine', idempotencyKey: null });
   }
   await app.close();
 });
@@ -86,7 +92,14 @@ test('continuing gives what the turn added and the number of all messages', asyn
 
 test('what the engine refuses with, or a turn fails with, is answered with its own status', async () => {
   const { app, engine } = await testApp();
-  const codes = ['conversation_not_found', 'conversation_busy', 'conversation_ended', 'bad_cursor', 'gone'] as const;
+  const codes = [
+    'conversation_not_found',
+    'conversation_busy',
+    'conversation_exists',
+    'conversation_ended',
+    'bad_cursor',
+    'gone',
+  ] as const;
   for (const code of codes) {
     const refusal = new SallyportError(code);
     engine.refusal = refusal;
@@ -144,6 +157,9 @@ const bad: readonly [string, InjectOptions, readonly unknown[][], string][] = [
   [`/${'x'.repeat(101)}/info`, {}, [['path', 'session_id']], 'string_too_long'],
   [`/${'x'.repeat(5000)}`, { method: 'DELETE' }, [['path', 'session_id']], 'string_too_long'],
   ['//info', {}, [['path', 'session_id']], 'string_too_short'],
+  ['/conv-1/fork', { method: 'POST', payload: { session_id: 'a/b' } }, [['body', 'session_id']], 'value_error'],
+  ['/conv-1/fork', { method: 'POST', payload: { session_id: '..' } }, [['body', 'session_id']], 'value_error'],
+  ['/conv-1/fork', { method: 'POST', payload: { id: 'x' } }, [['body', 'id']], 'extra_forbidden'],
   ['/conv-1/events?follow=no', {}, [['query', 'follow']], 'enum'],
   ['/conv-1/events?after=1.0&after=2.0', {}, [['query', 'after']], 'string_type'],
   ['/conv-1/events?x=1', {}, [['query', 'x']], 'extra_forbidden'],
@@ -184,6 +200,17 @@ test('a body that names another conversation than the path is refused before any
   const body = answer.json<{ code: string; detail: string }>();
   assert.equal(body.code, 'bad_request');
   assert.match(body.detail, /session_id/);
+  assert.equal(engine.asked.length, 0);
+  await app.close();
+});
+
+test('a fork without a JSON object as its body is refused', async () => {
+  const { app, engine } = await testApp();
+  const none = await app.inject({ ...fork, headers: bearer('user') });
+  assert.equal(none.statusCode, 415);
+  const json = { ...bearer('user'), 'content-type': 'application/json' };
+  assert.equal((await app.inject({ ...fork, headers: json, payload: '' })).statusCode, 400);
+  assert.equal((await app.inject({ ...fork, headers: json, payload: '[]' })).statusCode, 422);
   assert.equal(engine.asked.length, 0);
   await app.close();
 });

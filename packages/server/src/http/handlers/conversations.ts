@@ -6,7 +6,13 @@ export function conversationHandlers(
   engine: Engine,
 ): Pick<
   Handlers,
-  'listConversations' | 'conversationInfo' | 'conversationMessages' | 'interruptConversation' | 'deleteConversation'
+  | 'listConversations'
+  | 'conversationInfo'
+  | 'conversationMessages'
+  | 'conversationDiff'
+  | 'interruptConversation'
+  | 'forkConversation'
+  | 'deleteConversation'
 > {
   return {
     listConversations: ({ principal, query }) => engine.conversations(principal, query),
@@ -15,6 +21,9 @@ export function conversationHandlers(
       items: await engine.messages(principal, params.session_id),
       next_cursor: null,
     }),
+    conversationDiff: ({ principal, params }) => engine.diff(principal, params.session_id),
+    forkConversation: ({ principal, params, body }) =>
+      engine.fork(principal, params.session_id, body.session_id ?? undefined),
     interruptConversation: async ({ principal, params }) => ({
       session_id: params.session_id,
       interrupted: await engine.interrupt(principal, params.session_id),

@@ -1,17 +1,25 @@
-import { errorCatalogue, startOfLog, StreamProjector, type StreamEvent, type StreamItem } from '@sallyport/protocol';
+import { startOfLog, StreamProjector, type StreamEvent, type StreamItem } from '@sallyport/protocol';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import type { Clock } from '../../engine/clock.ts';
 import type { Engine, RunningTurn, TurnOutcome } from '../../engine/engine.ts';
 import { SallyportError } from '../../engine/errors.ts';
+import { tellReplay } from '../idempotency.ts';
 import type { Handlers } from '../routes.ts';
 import type { OpenRuns } from '../runs.ts';
 import { doneFrame, eventFrame, heartbeatFrame, itemFrame, Puller, sendFrames } from '../sse.ts';
 
-/** What streams measure time by. */
+/** What streams go by. */
 export interface Timing {
   readonly clock: Clock;
   /** Milliseconds of silence after which a stream gets a comment. */
   readonly heartbeatMs: number;
+  /** True: a turn that ends without a result waits for a human, and goes on with the next start of the service. */
+  readonly isClosing: () => boolean;
+}
+
+function endedEarly({ isClosing }: Timing): SallyportError {
+  const cause = new Error('a turn ended without a result');
+  return new SallyportError(isClosing() ? 'not_ready' : 'internal', { cause });
 }
 
 const saysNothingYet = ({ event }: StreamItem): boolean => event.type === 'status' || event.type === 'retry';
@@ -32,18 +40,16 @@ async function pullHead(puller: Puller<StreamItem>, turn: RunningTurn, timing: T
       const { error } = await turn.ended;
       if (error) throw error;
     }
-    if (pulled.kind === 'end')
-      throw new SallyportError('internal', { cause: new Error('a turn ended without a result') });
+    if (pulled.kind === 'end') throw endedEarly(timing);
     held.push(pulled.value);
     if (!saysNothingYet(pulled.value)) return held;
   }
 }
 
 /** The last event of a run's stream that broke off on our side. */
-function brokenResult(outcome: TurnOutcome): StreamEvent | undefined {
-  const error = errorCatalogue.internal.detail;
-  const result = { ...outcome.result, success: false, stop_reason: 'error' as const, error };
-  const last = { seq: 1, turn: '', at: 0, body: { type: 'result' as const, result, code: 'internal' } };
+function brokenResult({ code, detail }: SallyportError, outcome: TurnOutcome): StreamEvent | undefined {
+  const result = { ...outcome.result, success: false, stop_reason: 'error' as const, error: detail };
+  const last = { seq: 1, turn: '', at: 0, body: { type: 'result' as const, result, code } };
   return new StreamProjector(startOfLog).log(last)?.event;
 }
 
@@ -58,20 +64,20 @@ interface Stream {
   readonly held: readonly StreamItem[];
   readonly turn: RunningTurn;
   readonly stop: (() => void) | null;
-  readonly heartbeatMs: number;
+  readonly timing: Timing;
   readonly log: FastifyBaseLogger;
 }
 
 /** Frames of the events from the held ones on. Ends without its last line when the client has left. */
 async function* framesAfter(stream: Stream): AsyncGenerator<string> {
-  const { puller, held, heartbeatMs } = stream;
+  const { puller, held, timing } = stream;
   for (const item of held) yield itemFrame(item);
   let complete = held.some(({ event }) => event.is_complete);
   if (held.length === 0) yield heartbeatFrame;
   while (!complete) {
-    const pulled = await puller.next(heartbeatMs);
+    const pulled = await puller.next(timing.heartbeatMs);
     if (pulled.kind === 'left') return;
-    if (pulled.kind === 'end') throw new Error('a turn ended without a result');
+    if (pulled.kind === 'end') throw endedEarly(timing);
     if (pulled.kind === 'silence') {
       yield heartbeatFrame;
       continue;
@@ -86,14 +92,15 @@ async function* framesAfter(stream: Stream): AsyncGenerator<string> {
 async function* framesOf(stream: Stream): AsyncGenerator<string> {
   try {
     yield* framesAfter(stream);
-  } catch (error) {
-    stream.log.error({ err: error }, 'a stream broke off');
+  } catch (thrown) {
+    const error = SallyportError.from(thrown);
+    if (error.code !== 'not_ready') stream.log.error({ err: thrown }, 'a stream broke off');
     if (!stream.stop) {
-      yield eventFrame(null, brokenStatus(SallyportError.from(error)));
+      yield eventFrame(null, brokenStatus(error));
       return;
     }
     stream.stop();
-    yield eventFrame(null, brokenResult(await stream.turn.ended));
+    yield eventFrame(null, brokenResult(error, await stream.turn.ended));
     yield doneFrame;
   } finally {
     stream.puller.close();
@@ -119,12 +126,12 @@ export async function streamTurn(
   { turn, left, stop }: StreamedTurn,
   timing: Timing,
 ): Promise<FastifyReply> {
+  tellReplay(reply, turn);
   const puller = new Puller(turn.events(), left);
   try {
     const held = await pullHead(puller, turn, timing);
     if (!held) return reply.hijack();
-    const { heartbeatMs } = timing;
-    return sendFrames(reply, framesOf({ puller, held, turn, stop, heartbeatMs, log: request.log }));
+    return sendFrames(reply, framesOf({ puller, held, turn, stop, timing, log: request.log }));
   } catch (error) {
     puller.close();
     stop?.();
@@ -132,11 +139,13 @@ export async function streamTurn(
   }
 }
 
-/** Runs a query and streams its events. The run stops when the client leaves. */
+/** Runs a query and streams its events. The run stops when the client leaves, unless it can ask for it again. */
 export function streamHandler(engine: Engine, runs: OpenRuns, timing: Timing): Handlers['stream'] {
-  return async ({ request, reply, principal, body }) => {
+  return async ({ request, reply, principal, body, idempotencyKey }) => {
     const run = runs.open(reply);
-    const turn = await engine.startQuery(principal, body, { requestId: request.id, signal: run.stopped });
-    return streamTurn(request, reply, { turn, left: run.left, stop: () => run.stop() }, timing);
+    const context = { requestId: request.id, signal: run.stopped, idempotencyKey };
+    const turn = await engine.startQuery(principal, body, context);
+    const stop = idempotencyKey === null ? () => run.stop() : null;
+    return streamTurn(request, reply, { turn, left: run.left, stop }, timing);
   };
 }

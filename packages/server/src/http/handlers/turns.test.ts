@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { streamEvent } from '@sallyport/protocol';
+import { defaultBounds, operations, streamEvent } from '@sallyport/protocol';
 import type { FastifyInstance } from 'fastify';
 import { SallyportError } from '../../engine/errors.ts';
 import { closeApp } from '../close.ts';
-import { failingPlay, outcomeOf, retryItem, textItem, waitingPlay, type Play } from '../engine-support.ts';
+import { failingPlay, outcomeOf, resultItem, retryItem, textItem, waitingPlay, type Play } from '../engine-support.ts';
+import { approval } from '../samples-support.ts';
 import { bearer, eventually, listen, testApp } from '../testing.ts';
 
 const limit = { timeout: 20_000 };
@@ -130,7 +131,7 @@ test('a client that leaves does not stop the turn, whichever answer it waited fo
   }
 });
 
-test('a service that closes interrupts the turns somebody waits for, and their answers end', limit, async () => {
+test('a service that closes stops the turns that run, and their answers end with what there is', limit, async () => {
   const { app, engine } = await testApp();
   const port = await listen(app);
   engine.play = waitingPlay;
@@ -143,7 +144,101 @@ test('a service that closes interrupts the turns somebody waits for, and their a
   assert.match(await stream.text(), /"stop_reason":"interrupted"[^]*data: \[DONE\]\n\n$/);
   assert.equal(((await json.json()) as { stop_reason: string }).stop_reason, 'interrupted');
   await closed;
-  assert.ok(engine.asked.some(({ what, id }) => what === 'interrupt' && id === 'conv-1'));
+  assert.ok(
+    engine.asked.every(({ what }) => what !== 'interrupt'),
+    'the engine stops turns, not the answers',
+  );
+});
+
+const waiting = {
+  session_id: 'conv-1',
+  status: 'waiting',
+  stop_reason: 'waiting',
+  success: false,
+  approvals: [approval],
+};
+
+test('a turn that waits for a human past its timeout is answered with what it waits for, and goes on', async () => {
+  const { app, engine } = await testApp();
+  const table = operations(defaultBounds);
+  engine.play = { ...waitingPlay, waiting: async () => [approval] };
+  for (const [request, { elseStatus }] of [
+    [requests[0], table.startConversation],
+    [requests[1], table.continueConversation],
+  ] as const) {
+    const answer = await inject(app, request, 'application/json');
+    assert.equal(answer.statusCode, elseStatus.status);
+    assert.deepEqual(answer.json(), waiting);
+    assert.deepEqual(elseStatus.schema.parse(answer.json()), waiting);
+  }
+  assert.equal(engine.interrupted.signal.aborted, false);
+  await app.close();
+});
+
+test('a stream stays open while a human is awaited', limit, async () => {
+  const { app, engine } = await testApp();
+  const decided = Promise.withResolvers<void>();
+  engine.play = {
+    async *items() {
+      yield textItem(1, 'hello');
+      await decided.promise;
+      yield resultItem(2, outcomeOf());
+    },
+    ended: () => decided.promise.then(() => outcomeOf()),
+    waiting: async () => [approval],
+  };
+  const answer = inject(app, requests[0], 'text/event-stream');
+  await eventually(() => engine.taken === 1);
+  decided.resolve();
+  assert.match((await answer).body, /hello[^]*"is_complete":true[^]*\[DONE\]\n\n$/);
+  await app.close();
+});
+
+/** A turn that says `hello` and waits for a human until the closing service leaves it to its next start. */
+function leftPlay(closing: Promise<unknown>): Play {
+  const outcome = outcomeOf({ success: false }, new SallyportError('not_ready'));
+  return {
+    async *items() {
+      yield textItem(1, 'hello');
+      await closing;
+    },
+    ended: () => closing.then(() => outcome),
+  };
+}
+
+test('a turn that a closing service leaves waiting is answered with what it waits for', limit, async () => {
+  for (const request of requests) {
+    const { app, engine, log } = await testApp();
+    const port = await listen(app);
+    const closing = Promise.withResolvers<void>();
+    engine.play = leftPlay(closing.promise);
+    // Those of other conversations, and further pages, are there too.
+    engine.pending = [{ ...approval, session_id: 'other' }, approval, { ...approval, session_id: 'third' }];
+    const json = post(port, request, 'application/json');
+    const stream = await post(port, request, 'text/event-stream');
+    await eventually(() => app.appState.runs.size === 2);
+    const closed = closeApp(app, 60_000);
+    closing.resolve();
+    assert.equal((await json).status, 202);
+    assert.deepEqual(await (await json).json(), waiting);
+    const frames = (await stream.text()).split('\n\n').filter((frame) => frame !== '');
+    const last = streamEvent.parse(JSON.parse(frames.at(-1)?.replace(/^data: /, '') ?? ''));
+    assert.deepEqual([last.type, last.is_complete], ['status', true]);
+    assert.match(String(last.error), /stopping/);
+    await closed;
+    assert.equal(engine.interrupted.signal.aborted, false);
+    assert.ok(log.every(({ level }) => Number(level) < 50));
+  }
+});
+
+test('a turn that was left without an approval is answered with its error', async () => {
+  const { app, engine } = await testApp();
+  engine.play = failingPlay(new SallyportError('not_ready'));
+  engine.pending = [{ ...approval, session_id: 'other' }];
+  const answer = await inject(app, requests[1], 'application/json');
+  assert.equal(answer.statusCode, 503);
+  assert.equal(answer.json<{ code: string }>().code, 'not_ready');
+  await app.close();
 });
 
 test('an answer that was given in full interrupts nothing', limit, async () => {

@@ -1,0 +1,48 @@
+import { z } from 'zod';
+import { json, type Operation } from './operation.ts';
+import { timestamp } from './shapes.ts';
+
+const base = '/api/admin';
+
+const digits = z.string().regex(/^\d{1,15}$/u, { error: 'must be a whole number' });
+
+export const auditQuery = z.strictObject({
+  after: digits.transform(Number).default(0).describe('Lines after this `seq`; 0: from the first.'),
+  limit: digits.transform(Number).pipe(z.int().min(1).max(1000)).default(200).describe('Most lines of a page.'),
+});
+
+export const auditLine = z
+  .object({
+    seq: z.int().describe('Place in the log. An admin sees all lines, so that there is no gap.'),
+    at: z.int().describe('Milliseconds since 1970, as they are hashed.'),
+    time: timestamp,
+    tenant: z.string(),
+    actor: z.string().describe('The key that acted, or `service`.'),
+    action: z.string(),
+    ref: z.object({ conversation: z.string(), turn: z.string() }).nullable(),
+    subject: z.string().nullable(),
+    details: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])),
+    hash: z.string().describe('SHA-256 over the hash before it and this line.'),
+  })
+  .meta({ id: 'AuditLine' });
+export type AuditLine = z.output<typeof auditLine>;
+
+export const auditPage = z
+  .object({ items: z.array(auditLine), next_cursor: z.string().nullable() })
+  .meta({ id: 'AuditPage' });
+
+/** The routes of those who run the service. */
+export const adminOperations = {
+  readAudit: {
+    id: 'readAudit',
+    method: 'GET',
+    path: `${base}/audit`,
+    summary: 'Reads the audit log, oldest first',
+    description:
+      'Who did what: tool calls with the rule or human that decided, decisions about approvals, deleted conversations. Each line is chained to the one before by its hash. An operator sees the lines of its tenant. `next_cursor` is the `after` of the next page.',
+    right: 'audit',
+    query: auditQuery,
+    response: json(auditPage, 'One page.'),
+    errors: [],
+  },
+} as const satisfies Record<string, Operation>;

@@ -1,0 +1,124 @@
+import type { Clock } from '../engine/clock.ts';
+import type { Limiter, RateLimits, RateVerdict } from '../engine/ports.ts';
+
+export interface LocalLimiterOptions {
+  readonly clock: Clock;
+  /** Most subjects that are remembered. Default: 100,000. */
+  readonly maxSubjects?: number;
+  /** Most requests that are remembered, of all subjects together. Default: 4,000,000, which are 32 MB. */
+  readonly maxTimes?: number;
+}
+
+/** The limit of each window and its length in milliseconds, the shortest first. */
+const windows = [
+  { limit: 'burst', length: 10_000 },
+  { limit: 'perMinute', length: 60_000 },
+  { limit: 'perHour', length: 3_600_000 },
+] as const satisfies readonly { limit: keyof RateLimits; length: number }[];
+
+/** A window as it is for one subject now. */
+interface Window {
+  /** Places that are left; below 0 when the limit was lowered meanwhile. */
+  readonly free: number;
+  /** When there is a place, by the clock of `monotonic`: now or in the past when there is one. */
+  readonly opensAt: number;
+  /** When the oldest request in it leaves it; null when there is none. */
+  readonly freesAt: number | null;
+}
+
+function windowOf(times: readonly number[], limit: number, length: number, now: number): Window {
+  const oldest = times.findLastIndex((time) => time + length <= now) + 1;
+  const leaves = (index: number): number | null => {
+    const time = times[index];
+    return time === undefined ? null : time + length;
+  };
+  return {
+    free: limit - (times.length - oldest),
+    opensAt: leaves(times.length - limit) ?? now,
+    freesAt: leaves(oldest),
+  };
+}
+
+/**
+ * Counts in the memory of this process: exactly, by the time of every request that was let through. Waits come out right
+ * as no time has a fraction of a millisecond.
+ *
+ * Memory is bounded. Subjects are in two generations; whoever asks, let through or not, is in the younger one. When that
+ * holds half of what may be remembered it takes the place of the older one, which is forgotten. So who keeps asking is
+ * never forgotten: to begin anew early a subject must be silent until `maxSubjects / 2` others have asked, or
+ * `maxTimes / 2` of their requests are remembered.
+ */
+export class LocalLimiter implements Limiter {
+  readonly #clock: Clock;
+  readonly #maxSubjects: number;
+  readonly #maxTimes: number;
+  #younger = new Map<string, number[]>();
+  #older = new Map<string, number[]>();
+  /** How many times the younger generation holds. */
+  #youngTimes = 0;
+
+  constructor({ clock, maxSubjects = 100_000, maxTimes = 4_000_000 }: LocalLimiterOptions) {
+    this.#clock = clock;
+    this.#maxSubjects = maxSubjects;
+    this.#maxTimes = maxTimes;
+  }
+
+  /** How many subjects are remembered. */
+  get subjects(): number {
+    return this.#younger.size + this.#older.size;
+  }
+
+  /** How many requests are remembered. */
+  get times(): number {
+    return [...this.#younger.values(), ...this.#older.values()].reduce((sum, { length }) => sum + length, 0);
+  }
+
+  /** Never rejects, and decides at once: calls are judged in the order in which they are made. */
+  async take(subject: string, limits: RateLimits): Promise<RateVerdict> {
+    const now = Math.floor(this.#clock.monotonic());
+    const active = windows.filter(({ limit }) => limits[limit] > 0);
+    const longest = active.at(-1)?.length;
+    const times = longest === undefined ? [] : this.#recall(subject, now - longest);
+    const look = () => active.map(({ limit, length }) => windowOf(times, limits[limit], length, now));
+    const opensAt = Math.max(now, ...look().map((window) => window.opensAt));
+    const allowed = opensAt <= now;
+    if (allowed && longest !== undefined) {
+      times.push(now);
+      this.#youngTimes += 1;
+    }
+    const after = look();
+    const fewest = Math.min(...after.map(({ free }) => free));
+    const binding = after.filter(({ free }) => free === fewest).map(({ freesAt }) => freesAt ?? now);
+    const freesAt = allowed ? Math.max(now, ...binding) : opensAt;
+    const remaining = (limit: keyof RateLimits): number =>
+      Math.max(0, after[active.findIndex((window) => window.limit === limit)]?.free ?? 0);
+    return {
+      allowed,
+      limits,
+      remainingMinute: remaining('perMinute'),
+      remainingHour: remaining('perHour'),
+      resetAt: Math.ceil((this.#clock.now() + freesAt - now) / 1000),
+      retryAfter: Math.ceil((opensAt - now) / 1000),
+    };
+  }
+
+  /** The times of a subject after a time, which puts it into the younger generation. */
+  #recall(subject: string, after: number): number[] {
+    const isFull = this.#younger.size >= this.#maxSubjects / 2 && !this.#younger.has(subject);
+    if (isFull || this.#youngTimes >= this.#maxTimes / 2) {
+      this.#older = this.#younger;
+      this.#younger = new Map();
+      this.#youngTimes = 0;
+    }
+    const young = this.#younger.get(subject);
+    const times = young ?? this.#older.get(subject) ?? [];
+    if (!young) {
+      this.#older.delete(subject);
+      this.#younger.set(subject, times);
+      this.#youngTimes += times.length;
+    }
+    const passed = times.findIndex((time) => time > after);
+    this.#youngTimes -= times.splice(0, passed === -1 ? times.length : passed).length;
+    return times;
+  }
+}

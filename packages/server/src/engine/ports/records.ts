@@ -1,0 +1,48 @@
+import type { Usage } from '@sallyport/protocol';
+import type { TurnRef } from './store.ts';
+
+/** Claude Code's own transcript entries, by tenant and session. Opaque JSON; `uuid` makes a repeated entry harmless. */
+export interface TranscriptStore {
+  append(key: TranscriptKey, entries: readonly TranscriptEntry[]): Promise<void>;
+  /** All entries in order of append, or null when there are none. */
+  load(key: TranscriptKey): Promise<TranscriptEntry[] | null>;
+  /** True when the session has a main transcript. */
+  has(tenant: string, session: string): Promise<boolean>;
+  /** The sub-transcripts of a session. */
+  subpaths(tenant: string, session: string): Promise<string[]>;
+  /** Deletes the transcript and its sub-transcripts. */
+  delete(tenant: string, session: string): Promise<void>;
+}
+
+export interface TranscriptKey {
+  readonly tenant: string;
+  readonly session: string;
+  /** Empty for the session's main transcript. */
+  readonly subpath: string;
+}
+
+export type TranscriptEntry = Readonly<Record<string, unknown>>;
+
+/** One model call, as the broker metered it. */
+export interface ModelCall {
+  readonly id: string;
+  readonly ref: TurnRef;
+  /** Name of the key that pays. */
+  readonly key: string;
+  readonly at: number;
+  readonly model: string;
+  readonly usage: Usage;
+  /** Null: the price of the model is not known. */
+  readonly costUsd: number | null;
+  /** HTTP status of the upstream's answer, 0 when there was none. */
+  readonly status: number;
+  readonly durationMs: number;
+}
+
+export interface UsageStore {
+  record(call: ModelCall): Promise<void>;
+  /** The calls of one turn. */
+  ofTurn(ref: TurnRef): Promise<ModelCall[]>;
+  /** Tokens of all kinds and known costs of all calls of a conversation. */
+  ofConversation(tenant: string, conversation: string): Promise<{ tokens: number; costUsd: number }>;
+}

@@ -1,0 +1,256 @@
+import type { Readable } from 'node:stream';
+import type { ErrorCode, FileInput, LogEventBody, StopReason } from '@sallyport/protocol';
+import type { ModelCall } from './records.ts';
+import type { Profile, TurnRef } from './store.ts';
+
+/** Why a model call finally failed, as the broker saw it. */
+export interface UpstreamFailure {
+  readonly code: ErrorCode;
+  /** Seconds the upstream asked to wait. */
+  readonly retryAfter: number | undefined;
+  /** For logs only. */
+  readonly cause: string;
+}
+
+/** What the broker must know of a turn to pass its model calls. */
+export interface BrokerGrant {
+  readonly ref: TurnRef;
+  readonly key: string;
+  /** The only model the turn may call. */
+  readonly model: string;
+  /** Most that the turn may have spent before another call is passed. */
+  readonly budgetUsd: number | null;
+  /** Most answers of the model; a further call is refused. Calls that offer no tools are not counted where the run has tools. */
+  readonly maxCalls: number;
+  /** True when the run has tools. */
+  readonly hasTools: boolean;
+  /** True: a model answer holds at most one tool call, so that a pending approval loses no other call. */
+  readonly singleToolCalls: boolean;
+  /** Answers and spend of the turn before: a turn that was taken over goes on counting. */
+  readonly before: { readonly calls: number; readonly spentUsd: number };
+  /** No call is passed before it resolves. */
+  readonly ready: Promise<unknown>;
+  /** Called before each repeated try of a model call. */
+  readonly onRetry: (attempt: number, reason: string) => void;
+}
+
+/** The model calls of one turn. */
+export interface BrokerTurn {
+  readonly calls: readonly ModelCall[];
+  /** What the turn has spent, before this process too. */
+  spentUsd(): number;
+  /** Resolves when the process asks for its first call. */
+  readonly asked: Promise<void>;
+  /** True once a call was refused because the budget was reached. */
+  budgetReached(): boolean;
+  /** True once a call was refused because `maxCalls` was reached. */
+  callsReached(): boolean;
+  /** The last final failure, if the last call failed. */
+  failure(): UpstreamFailure | null;
+  /** Resolves when every call's usage is stored; rejects when one could not be. No further call is passed after it is called. */
+  settle(): Promise<void>;
+}
+
+/** A process's way to the model: a token that is worth nothing elsewhere. */
+export interface BrokerPass {
+  readonly token: string;
+  bind(grant: BrokerGrant): BrokerTurn;
+  /** Ends all calls of the process at once and forgets the token. */
+  revoke(): void;
+}
+
+/** The only way from a process to the model. */
+export interface Broker {
+  /** Unix socket that speaks the Messages API. */
+  readonly socketPath: string;
+  issue(): BrokerPass;
+  /** The last known state of the upstream; never a call. */
+  health(): { readonly ok: boolean; readonly code: ErrorCode | null };
+  close(): Promise<void>;
+}
+
+/** A tool call as Claude Code is about to run it. */
+export interface ToolCall {
+  readonly id: string;
+  /** The model's message that made the call; null when it could not be told. */
+  readonly messageId: string | null;
+  readonly name: string;
+  readonly input: Readonly<Record<string, unknown>>;
+}
+
+/** `ask`: a human decides, which `approve` is asked for then. */
+export type ToolVerdict =
+  | { readonly behavior: 'allow' | 'ask' }
+  | { readonly behavior: 'deny'; readonly message: string };
+
+/**
+ * What became of a call that a human was asked about. `allow`: it is made with this input, and its `tool_start` is
+ * committed. `free`: nobody has decided yet and the process is not to be held any longer.
+ */
+export type ApprovalVerdict =
+  | { readonly behavior: 'allow'; readonly input: Readonly<Record<string, unknown>> }
+  | { readonly behavior: 'deny'; readonly message: string }
+  | { readonly behavior: 'free' };
+
+/** What the engine may ask of a live run about its workspace. Answers come from inside the jail. */
+export interface WorkspaceView {
+  /** The workspace as Claude sees it, an absolute path. */
+  readonly root: string;
+  /** The same directory as this host sees it. */
+  readonly hostRoot: string;
+  /** Text of a file, or null when there is none that Claude could read. Throws when it cannot be found out. */
+  readFile(path: string): Promise<string | null>;
+  /** Stamp (size and time of change) of up to `limit` files by relative path; null when there are more or it cannot be found out. */
+  stamps(limit: number): Promise<ReadonlyMap<string, string> | null>;
+}
+
+/** What one run needs. */
+export interface RunOrder {
+  readonly ref: TurnRef;
+  readonly key: string;
+  readonly profile: Profile;
+  readonly sdkSession: string;
+  /** True: the session is continued from its transcript, or begun when it has none. */
+  readonly resume: boolean;
+  /** Set when the turn lost its process: nothing is said, and what the transcript leaves open goes on. */
+  readonly recovery: Recovery | null;
+  /** True: the process may stay for the next turn of the conversation. */
+  readonly stay: boolean;
+  /** True: the files of a slot are kept for the next turn of the conversation; those kept before are put back first. */
+  readonly keepFiles: boolean;
+  readonly prompt: string;
+  readonly messageUuid: string;
+  readonly files: readonly FileInput[];
+  /** True: the workspace's CLAUDE.md is given to Claude as data. */
+  readonly instructions: boolean;
+  /** Most model calls. */
+  readonly maxTurns: number;
+  readonly budgetUsd: number | null;
+  /** Answers and spend of the turn before this run. */
+  readonly before: BrokerGrant['before'];
+}
+
+/** What a turn that lost its process goes on with. */
+export interface Recovery {
+  /** What Claude is told as the outcome of calls that have none in its transcript. */
+  readonly outcomes: readonly { readonly toolUseId: string; readonly text: string; readonly ok: boolean }[];
+  /** The call that is made now, with the input a human allowed. `approve` is asked for it like for any other. */
+  readonly call: { readonly toolUseId: string; readonly input: Readonly<Record<string, unknown>> } | null;
+}
+
+/** Where a turn stands in Claude Code's own transcript. */
+export interface TranscriptState {
+  /** True when Claude Code has taken the turn's message. */
+  readonly hasMessage: boolean;
+  /** True when the model has ended its answer. */
+  readonly answered: boolean;
+  /** Calls of the turn without an outcome, oldest first. */
+  readonly open: readonly { readonly toolUseId: string; readonly name: string }[];
+  /** Calls of the turn with an outcome. */
+  readonly closed: ReadonlySet<string>;
+  /** True when this text of this answer of the model is there. */
+  hasText(messageId: string, text: string): boolean;
+}
+
+/** The engine's side of a run. The runner calls it; what it throws stops the run. */
+export interface RunHost {
+  /** A piece of the text or thinking block that is open. Not awaited. */
+  delta(block: 'text' | 'thinking', text: string): void;
+  /**
+   * A durable event, in order; one that is not of the open block comes after it. What stays after a `restart` is recorded
+   * again right behind it, as the same objects. Resolves when committed; the runner need not wait for it.
+   */
+  record(event: LogEventBody): Promise<void>;
+  /** Asked before every tool call. Only `allow` lets it run, and then its `tool_start` is committed. */
+  toolCall(call: ToolCall, view: WorkspaceView): Promise<ToolVerdict>;
+  /** Asked for a call that a human decides. May take as long as the human does; asked again for the same call it is the same question. */
+  approve(call: ToolCall, view: WorkspaceView): Promise<ApprovalVerdict>;
+  /** Told of a call that was allowed, but that Claude Code did not run by a rule of its own. */
+  toolRefused(id: string): Promise<void>;
+  /** Told after each batch of tool calls; `stop` ends the run before the next model call. */
+  batchEnded(turn: BrokerTurn): 'continue' | 'stop';
+  /** Told when Claude has ended and the process is still there, so that changes can be read. */
+  ended(view: WorkspaceView): Promise<void>;
+}
+
+/** How a run ended, as far as the runner can tell. */
+export interface RunEnd {
+  /** `interrupted`: the signal was aborted. `stopped`: `batchEnded` said so. */
+  readonly reason:
+    | Extract<StopReason, 'end_turn' | 'refusal' | 'interrupted' | 'max_turns' | 'max_budget' | 'error'>
+    | 'stopped'
+    /** A human is still to decide: the process was freed, and the turn goes on with a `recovery`. */
+    | 'freed';
+  /** Set when `reason` is `error`. */
+  readonly failure: {
+    readonly code: ErrorCode | null;
+    readonly detail: string;
+    readonly retryAfter?: number;
+    readonly cause?: unknown;
+  } | null;
+  readonly structuredOutput: unknown;
+  /** Model that answered, as the upstream named it. */
+  readonly model: string | null;
+  readonly calls: readonly ModelCall[];
+}
+
+/** Runs Claude Code. The only way of the engine to it. */
+export interface Runner {
+  /**
+   * Runs one turn. Resolves when its process has ended or was given back; aborting the signal stops it within seconds.
+   * Rejects with `overloaded`, `workspace_not_accessible`, `isolation_unavailable` or `agent_crashed` when it could not run.
+   */
+  run(order: RunOrder, host: RunHost, signal: AbortSignal): Promise<RunEnd>;
+  /** Where a turn stands in the transcript of a session. */
+  transcriptState(tenant: string, session: string, messageUuid: string): Promise<TranscriptState>;
+  /** Ends the process that stays for a conversation, given by its session, if there is one. Nothing of it may be running. */
+  free(tenant: string, session: string): Promise<void>;
+  /** Frees a conversation, given by its session, and deletes what is kept of its files. Nothing of it may be running. */
+  forget(tenant: string, session: string): Promise<void>;
+  /** Copies transcript and kept files of a session to another one that has none. Nothing of either may be running. */
+  fork(from: ForkEnd, to: ForkEnd): Promise<void>;
+  readonly files: WorkspaceFiles;
+  /** What the isolation of this machine is. */
+  readonly jailed: boolean;
+  health(): { readonly ok: boolean; readonly detail: string | null };
+  /** Stops everything that runs and waits until no process is left. */
+  close(): Promise<void>;
+}
+
+/** One side of a fork: a session of Claude Code, with its transcript and the files of its slot. */
+export interface ForkEnd {
+  readonly tenant: string;
+  readonly session: string;
+}
+
+/** Whose files are read. */
+export interface FilesOf {
+  readonly tenant: string;
+  /** Claude Code's session of the conversation: what is kept is kept under it, as it is never used again. */
+  readonly session: string;
+  /** Null: its slot, as its last turn left it. */
+  readonly projectPath: string | null;
+}
+
+/** The files of conversations, read without following a link and without a process. */
+export interface WorkspaceFiles {
+  /** Regular files by path, at most `limit`; `more` when there are others. */
+  list(of: FilesOf, limit: number): Promise<{ files: WorkspaceFile[]; more: boolean }>;
+  /** Opens a regular file, given relative to the workspace; null when there is none. */
+  open(of: FilesOf, path: string): Promise<{ readonly size: number; readonly content: Readable } | null>;
+}
+
+export interface WorkspaceFile {
+  /** Relative to the workspace. */
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly modifiedAt: number;
+}
+
+/** Structured logging. The first argument holds data, never a secret and never a prompt. */
+export interface Log {
+  info(data: object, message: string): void;
+  warn(data: object, message: string): void;
+  error(data: object, message: string): void;
+}

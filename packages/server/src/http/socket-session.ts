@@ -1,0 +1,276 @@
+import {
+  parseCursor,
+  socketRights,
+  startOfLog,
+  type Cursor,
+  type ServerFrame,
+  type SocketFrame,
+  type SocketFrames,
+  type SocketFrameType,
+  type StreamItem,
+} from '@sallyport/protocol';
+import type { FastifyBaseLogger } from 'fastify';
+import type { WebSocket } from 'ws';
+import type { Engine, RunningTurn } from '../engine/engine.ts';
+import { SallyportError } from '../engine/errors.ts';
+import { mayUse, type Principal } from '../engine/principal.ts';
+import { errorFrame, readMessage, type About } from './socket-errors.ts';
+import { Followers } from './socket-followers.ts';
+import { Outbox, pacer } from './socket-outbox.ts';
+import { parsePart } from './validation.ts';
+
+/** Heartbeats that a reader may take nothing for. */
+const stallBeats = 4;
+/** Pings without an answer after which a client is taken to be gone. */
+const maxMissed = 2;
+
+const unsupportedData = 1003;
+const goingAway = 1001;
+
+/** What a session is made of. */
+export interface SessionParts {
+  readonly engine: Engine;
+  readonly frames: SocketFrames;
+  readonly principal: Principal;
+  /** Counts a frame. Rejects when it is one too many. */
+  readonly count: () => Promise<void>;
+  /** Names the session in logs; its frames are numbered after it. */
+  readonly requestId: string;
+  readonly heartbeatMs: number;
+  readonly logger: FastifyBaseLogger;
+}
+
+type FrameOf<T extends SocketFrameType> = Extract<SocketFrame, { readonly type: T }>;
+
+/**
+ * One socket: works on its client's frames one after the other, and sends what happens in the conversations it follows
+ * meanwhile. Nothing that runs depends on it.
+ */
+export class Session {
+  readonly #socket: WebSocket;
+  readonly #parts: SessionParts;
+  readonly #outbox: Outbox;
+  readonly #followers: Followers;
+  readonly #inbox: Buffer[] = [];
+  readonly #pace = pacer(32);
+  #working = false;
+  #taken = 0;
+  #missed = 0;
+  /** What frames without a `session_id` are about. */
+  #current: string | null = null;
+
+  constructor(socket: WebSocket, parts: SessionParts) {
+    this.#socket = socket;
+    this.#parts = parts;
+    this.#outbox = new Outbox(socket, stallBeats * parts.heartbeatMs);
+    this.#followers = new Followers(this.#outbox, {
+      ended: (id) => this.#ended(id),
+      failed: (id, thrown) => this.#refuse(thrown, { type: null, sessionId: id }),
+    });
+    const beat = setInterval(() => this.#beat(), parts.heartbeatMs);
+    socket.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary));
+    socket.on('pong', () => (this.#missed = 0));
+    socket.on('error', (error) => parts.logger.debug({ err: error }, 'a socket failed')); // it closes by itself
+    socket.once('close', () => {
+      clearInterval(beat);
+      this.#inbox.length = 0;
+      this.#followers.stopAll();
+    });
+  }
+
+  /** Frames that were taken, for logs. */
+  get frames(): number {
+    return this.#taken;
+  }
+
+  /** Says where to go on in each conversation, and closes. */
+  goAway(): void {
+    this.#inbox.length = 0;
+    const frame: ServerFrame = { type: 'going_away', cursors: this.#followers.stopAll() };
+    this.#socket.send(JSON.stringify(frame), () => undefined);
+    this.#socket.close(goingAway, 'the service closes');
+  }
+
+  /** Closes without a word, at once. */
+  terminate(): void {
+    this.#socket.terminate();
+  }
+
+  #beat(): void {
+    if (this.#socket.isPaused || !this.#outbox.empty) return; // the answer would have to wait, here or there
+    if (this.#missed >= maxMissed) {
+      this.#socket.terminate();
+      return;
+    }
+    this.#missed += 1;
+    this.#socket.ping();
+  }
+
+  #receive(data: Buffer, isBinary: boolean): void {
+    if (this.#socket.readyState !== this.#socket.OPEN) return;
+    if (isBinary) {
+      this.#socket.close(unsupportedData, 'frames are text');
+      return;
+    }
+    this.#missed = 0;
+    this.#inbox.push(data);
+    if (this.#working) this.#socket.pause(); // what came with this frame is still taken, and then no more
+    else void this.#work();
+  }
+
+  async #work(): Promise<void> {
+    this.#working = true;
+    for (let bytes = this.#inbox.shift(); bytes; bytes = this.#inbox.shift()) {
+      await this.#pace();
+      await this.#take(bytes);
+    }
+    this.#working = false;
+    this.#socket.resume();
+  }
+
+  async #take(bytes: Buffer): Promise<void> {
+    const { frames, principal, count, requestId } = this.#parts;
+    this.#taken += 1;
+    const id = `${requestId}.${this.#taken}`;
+    let about: About = { type: null, sessionId: null };
+    try {
+      await count();
+      const { type, message } = readMessage(frames, bytes);
+      about = { type, sessionId: null };
+      const frame: SocketFrame = parsePart(frames[type], message, 'body');
+      if ('session_id' in frame) about = { type, sessionId: frame.session_id ?? null };
+      const right = socketRights[type];
+      if (right !== null && !mayUse(principal, right)) throw new SallyportError('forbidden');
+      await this.#handle(frame, id);
+    } catch (thrown) {
+      await this.#refuse(thrown, about, id);
+    }
+  }
+
+  async #handle(frame: SocketFrame, requestId: string): Promise<void> {
+    const { engine, principal } = this.#parts;
+    switch (frame.type) {
+      case 'start_conversation':
+        return this.#start(frame, requestId);
+      case 'send_message':
+        return this.#say(frame, requestId);
+      case 'end_conversation':
+        return this.#end(frame);
+      case 'resume':
+        return this.#resume(frame);
+      case 'interrupt':
+        await engine.interrupt(principal, this.#sessionOf(frame));
+        return undefined;
+      case 'approval': {
+        const { type: _, approval_id, ...decision } = frame;
+        await engine.decide(principal, approval_id, decision);
+        return undefined;
+      }
+      case 'answer': {
+        const { question_id, answers } = frame;
+        await engine.decide(principal, question_id, { decision: 'allow', remember: 'none', answers });
+        return undefined;
+      }
+      case 'ping':
+        await this.#send({ type: 'pong' });
+        return undefined;
+    }
+  }
+
+  async #start(frame: FrameOf<'start_conversation'>, requestId: string): Promise<void> {
+    const { engine, principal } = this.#parts;
+    const { type: _, session_id, ...request } = frame;
+    this.#followers.checkRoom(null);
+    const context = { requestId, idempotencyKey: null, sessionId: session_id ?? undefined };
+    const turn = await engine.startConversation(principal, request, context);
+    this.#current = turn.conversation;
+    await this.#send({ type: 'conversation_started', session_id: turn.conversation });
+    this.#followTurn(turn);
+  }
+
+  async #say(frame: FrameOf<'send_message'>, requestId: string): Promise<void> {
+    const { engine, principal } = this.#parts;
+    const id = this.#sessionOf(frame);
+    this.#followers.checkRoom(id);
+    const unsaid = this.#followers.saying(id, frame.message);
+    try {
+      const context = { requestId, idempotencyKey: null };
+      const turn = await engine.continueConversation(principal, id, frame.message, context);
+      this.#current = id;
+      if (!this.#followers.has(id)) this.#followTurn(turn);
+    } catch (error) {
+      unsaid();
+      throw error;
+    }
+  }
+
+  /** Deletes the conversation, as the client that ends one means. Ending none is no error. */
+  async #end(frame: FrameOf<'end_conversation'>): Promise<void> {
+    const { engine, principal } = this.#parts;
+    const id = frame.session_id ?? this.#current;
+    if (id === null) {
+      await this.#send({ type: 'conversation_ended', session_id: null });
+      return;
+    }
+    const followed = this.#followers.has(id);
+    await engine.deleteConversation(principal, id);
+    // One that was followed to its end has been told already.
+    if (this.#followers.stop(id) || !followed) await this.#ended(id);
+  }
+
+  async #resume({ session_id: id, after }: FrameOf<'resume'>): Promise<void> {
+    const { engine, principal } = this.#parts;
+    const cursor = after === null || after === undefined ? startOfLog : parseCursor(after);
+    if (!cursor) throw new SallyportError('bad_cursor');
+    this.#followers.checkRoom(id);
+    const stop = new AbortController();
+    const items = await engine.events(principal, id, { after: cursor, follow: true, signal: stop.signal });
+    this.#current = id;
+    this.#follow(id, items, { stop, cursor: after ? cursor : null, busy: false });
+  }
+
+  /** Follows a conversation from the turn that was just started, and then whatever else happens in it. */
+  #followTurn(turn: RunningTurn): void {
+    const { engine, principal } = this.#parts;
+    const stop = new AbortController();
+    async function* events(): AsyncGenerator<StreamItem> {
+      let after: Cursor = startOfLog;
+      for await (const item of turn.events()) {
+        after = item.cursor;
+        yield item;
+      }
+      yield* await engine.events(principal, turn.conversation, { after, follow: true, signal: stop.signal });
+    }
+    this.#follow(turn.conversation, events(), { stop, cursor: null, busy: true });
+  }
+
+  #follow(id: string, items: AsyncIterable<StreamItem>, from: Parameters<Followers['follow']>[2]): void {
+    this.#followers.follow(id, items, from);
+    // What became of the client while the engine worked on its frame.
+    if (this.#socket.readyState !== this.#socket.OPEN) this.#followers.stop(id);
+  }
+
+  #sessionOf(frame: { readonly session_id?: string | null | undefined }): string {
+    const id = frame.session_id ?? this.#current;
+    if (id !== null) return id;
+    const detail = 'This socket has no conversation yet. Start one, or name one by its session_id.';
+    throw new SallyportError('conversation_not_found', { detail });
+  }
+
+  async #ended(id: string): Promise<void> {
+    if (this.#current === id) this.#current = null;
+    await this.#send({ type: 'conversation_ended', session_id: id });
+  }
+
+  async #send(frame: ServerFrame): Promise<void> {
+    await this.#outbox.send(JSON.stringify(frame));
+  }
+
+  async #refuse(thrown: unknown, about: About, requestId = this.#parts.requestId): Promise<void> {
+    const error = SallyportError.from(thrown);
+    const data = { request_id: requestId, code: error.code, frame: about.type };
+    if (error.status >= 500) this.#parts.logger.error({ ...data, err: error.cause ?? error }, 'a frame failed');
+    else this.#parts.logger.debug(data, 'a frame was refused');
+    await this.#send(errorFrame(error, about, requestId));
+  }
+}

@@ -1,0 +1,27 @@
+import type { TicketStore } from '../engine/ports.ts';
+import type { Database } from './database.ts';
+
+/** Tickets in SQL, by their hash. */
+export function createTicketStore(database: Database): TicketStore {
+  return {
+    async put(hash, { tenant, key, expiresAt }) {
+      await database.write((sql) =>
+        sql.insertInto('tickets').values({ tenant, hash, key, expires_at: expiresAt }).execute(),
+      );
+    },
+    async take(hash, now) {
+      const row = await database.write((sql) =>
+        sql
+          .deleteFrom('tickets')
+          .where('hash', '=', hash)
+          .where('expires_at', '>', now)
+          .returning(['tenant', 'key'])
+          .executeTakeFirst(),
+      );
+      return row ?? null;
+    },
+    async sweep(now) {
+      await database.write((sql) => sql.deleteFrom('tickets').where('expires_at', '<=', now).execute());
+    },
+  };
+}
