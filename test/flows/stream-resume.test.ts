@@ -165,7 +165,11 @@ describe('two watchers, of whom one keeps leaving, both have the answer once of 
       assert.equal(body['success'], true, JSON.stringify(body));
       for (const events of watchers) {
         assert.equal(joined({ events }), answer);
-        assert.equal(events.filter(({ event }) => event.type === 'restart').length, restarts);
+        // A tool call that comes while the text is open waits for its end, and Claude Code with the repeated call for the
+        // tool: after 20 s the text is withdrawn for the tool, and told again, once more than usual.
+        const told = events.filter(({ event }) => event.type === 'restart').length;
+        const more = name.includes('beside a tool') ? 1 : 0;
+        assert.ok(told === restarts || told === restarts + more, `${told} restarts`);
         await assertResumes(service, id, events);
       }
       assert.deepEqual(gist(watchers[1] ?? []).others, gist(watchers[0] ?? []).others);
