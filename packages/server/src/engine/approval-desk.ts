@@ -39,6 +39,8 @@ export class ApprovalDesk {
     this.#waiters.set(key, waiters.add(found.resolve));
     const leave = () => found.resolve(null);
     signal.addEventListener('abort', leave, { once: true });
+    // What was settled while nobody waited is of no interest: whoever waits looks at its own row first.
+    if (this.#timer === null) this.#polledTo = this.#clock.now();
     this.#schedule();
     try {
       // It may have been decided between the reading of the row and now.

@@ -127,9 +127,6 @@ class OneNodeEngine implements OwnEngine {
     await this.#exclusive.run(keyOf(principal.tenant, id), async () => {
       const { tenant, sdkSession } = await visible(this.#parts, principal, id);
       await this.#running.stop(tenant, id, { reason: 'interrupt' });
-      // The row last: what is left when it is cut short can be deleted again.
-      await transcripts.delete(tenant, sdkSession);
-      await runner.forget(tenant, sdkSession);
       const { key: actor } = principal;
       const line = {
         at: clock.now(),
@@ -141,6 +138,9 @@ class OneNodeEngine implements OwnEngine {
         details: {},
       };
       await audit.append([line]);
+      // The row last: what is left when it is cut short can be deleted again.
+      await transcripts.delete(tenant, sdkSession);
+      await runner.forget(tenant, sdkSession);
       await conversations.delete(tenant, id);
       this.#logs.end(tenant, id);
     });

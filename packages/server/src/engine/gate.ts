@@ -42,10 +42,9 @@ export interface GateParts {
 }
 
 const toClaude = {
-  ask: 'Nobody can be asked for approval in this run, so the call was not made. Do what you can without it and say what is left to do.',
   deny: 'The call was not made. Do not try it again in another way.',
   human: 'The call was not made.',
-  again: 'This call was already let run before the service was restarted. Look at what it did before you go on.',
+  again: 'This call was let run already. Look at what it did before you go on.',
 };
 const stopping: ToolVerdict = { behavior: 'deny', message: 'The run is being stopped.' };
 
@@ -57,8 +56,6 @@ export class Gate {
   readonly #parts: GateParts;
   /** Questions to humans, by call: a call that is asked about twice is one question. */
   readonly #asked = new Map<string, Promise<ApprovalVerdict>>();
-  /** Calls that an earlier process of the turn let run. */
-  readonly #earlier = new Set<string>();
   #pending: Approval | null = null;
 
   constructor(parts: GateParts) {
@@ -72,10 +69,7 @@ export class Gate {
 
   /** Takes over what an earlier process of the turn has started. */
   startedBefore(calls: Iterable<readonly [string, string]>): void {
-    for (const [id, name] of calls) {
-      this.started.set(id, name);
-      this.#earlier.add(id);
-    }
+    for (const [id, name] of calls) this.started.set(id, name);
   }
 
   /** A process begins: what was asked for the one before is asked anew. */
@@ -84,7 +78,8 @@ export class Gate {
   }
 
   async toolCall(call: ToolCall, view: WorkspaceView): Promise<ToolVerdict> {
-    if (this.#earlier.has(call.id)) return await this.#refuse(call, 'It was made before.', toClaude.again);
+    // One id is one call: an upstream that repeats an id gets nothing run twice.
+    if (this.started.has(call.id)) return await this.#refuse(call, 'It was made before.', toClaude.again);
     const decision = await this.#decide(call, view);
     if (decision.decision === 'deny') return await this.#refuse(call, decision.reason, toClaude.deny);
     if (decision.decision === 'allow') return await this.#start(call, view, decision.rule);
@@ -193,6 +188,9 @@ export class Gate {
     const hash = canonicalHash(call.input);
     const all = await this.#parts.approvals.ofTurn(tenant, turn);
     const same = all.find(({ toolUseId }) => toolUseId === call.id);
+    if (same && same.inputHash !== hash && canonicalHash(same.decision?.input) !== hash) {
+      throw new Error('an approval was asked for another input of this call');
+    }
     if (same) return same;
     const equal = ({ tool, inputHash, toolUseId, status }: Approval) =>
       status === 'allowed' && tool === call.name && inputHash === hash && !this.started.has(toolUseId);

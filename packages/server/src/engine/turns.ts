@@ -192,7 +192,7 @@ async function patiently(commit: () => Promise<void>): Promise<void> {
 
 async function commitEnd(
   parts: EngineParts,
-  { ref, first }: AcceptedTurn,
+  { ref, first, conversation: { sdkSession } }: AcceptedTurn,
   log: TurnLog,
   { state, result, error, files }: Outcome & Pick<TurnEnd, 'files'>,
 ): Promise<void> {
@@ -201,6 +201,7 @@ async function commitEnd(
   const nothingRan = refused && result.tokens_used === 0 && (await ownEvents(parts, ref)).length === 1;
   if (nothingRan && first) {
     // The id is free again, and the same request may be sent again.
+    await parts.runner.forget(tenant, sdkSession);
     await parts.conversations.delete(tenant, conversation);
     log.live.fail(error);
     return;
