@@ -36,10 +36,15 @@ export class Translator {
   readonly #sink: TurnSink;
   readonly #allowed: (toolUseId: string) => boolean;
   #open: OpenBlock | null = null;
+  /** The message whose end was not seen yet, else empty. */
   #messageId = '';
   #model: string | null = null;
   /** The last message of which there is a text or a call: Claude Code keeps its whole blocks when it is cut. */
   #keptMessage: string | null = null;
+  /** The last message that makes a call. */
+  #callingMessage: string | null = null;
+  /** The block that was withdrawn as it was cut beside a call, as long as Claude Code does not go on. */
+  #cut: OpenBlock | null = null;
   /** The latest blocks, with at least all that a client drops at `restart`: others record events too. */
   #span: RecordedBlock[] = [];
 
@@ -64,16 +69,17 @@ export class Translator {
     if (type === 'system' && rest['subtype'] === 'api_retry') this.#takeRetry(rest['attempt']);
   }
 
-  /** To be called when nothing more comes: what is known of an open block is recorded. */
+  /** To be called when nothing more comes: what is known of an open or cut block is recorded. */
   finish(): void {
-    const last = this.#open;
+    const last = this.#open ?? this.#cut;
     this.#open = null;
+    this.#cut = null;
     if (last !== null) this.#recordBlock(last.kind, last.messageId, last.text, '');
   }
 
   #takeStreamEvent(event: Json): void {
     if (event['type'] === 'message_start') {
-      this.#dropOpen();
+      this.#dropUnfinished();
       this.#messageId = textOf(objectOf(event['message'])['id']);
     } else if (event['type'] === 'content_block_start') {
       const block = objectOf(event['content_block']);
@@ -85,6 +91,11 @@ export class Translator {
       const delta = objectOf(event['delta']);
       if (delta['type'] === 'text_delta') this.#extend('text', textOf(delta['text']));
       if (delta['type'] === 'thinking_delta') this.#extend('thinking', textOf(delta['thinking']));
+    } else if (event['type'] === 'message_delta') {
+      // Not sent of a message that was cut.
+      this.#messageId = '';
+    } else if (event['type'] === 'message_stop') {
+      this.#cutBesideCall();
     }
   }
 
@@ -94,13 +105,16 @@ export class Translator {
     }
     // An error in words, not an answer.
     if (message['model'] === '<synthetic>') return;
+    this.#cut = null;
     this.#model = textOf(message['model']) || this.#model;
     const id = textOf(message['id']);
     for (const block of listOf(message['content'])) {
       const { type } = block;
       if (type === 'text' || type === 'thinking') this.#close(type, id, textOf(block[type]), textOf(uuid));
       if (type === 'text' || type === 'tool_use') this.#keptMessage = id;
-      if (type === 'tool_use') this.#sink.toolUse(textOf(block['id']), id);
+      if (type !== 'tool_use') continue;
+      this.#callingMessage = id;
+      this.#sink.toolUse(textOf(block['id']), id);
     }
   }
 
@@ -114,7 +128,7 @@ export class Translator {
   }
 
   #takeRetry(attempt: unknown): void {
-    this.#dropOpen();
+    this.#dropUnfinished();
     const number = Number.isSafeInteger(attempt) ? Number(attempt) : 1;
     this.#recordOther({ type: 'retry', attempt: number, reason: 'upstream_error' });
   }
@@ -141,12 +155,24 @@ export class Translator {
   }
 
   /** Claude Code forgets the block whose stream was cut and asks the model again. It keeps whole blocks, but not thinking alone. */
-  #dropOpen(): void {
-    const dropped = this.#open;
+  #dropUnfinished(): void {
+    const id = this.#open?.messageId ?? this.#messageId;
+    const wasSeen = this.#open !== null && this.#open.text !== '';
     this.#open = null;
-    if (dropped === null || dropped.text === '') return;
-    const keepsMessage = dropped.messageId === this.#keptMessage;
-    this.#restart(this.#span.filter(({ event }) => keepsMessage || event.message_id !== dropped.messageId));
+    this.#cut = null;
+    const stays = this.#span.filter(({ event }) => id === this.#keptMessage || event.message_id !== id);
+    if (wasSeen || stays.length < this.#span.length) this.#restart(stays);
+  }
+
+  /**
+   * To be called at the end of a message, before which each whole block was told: an open one was cut. The model is asked
+   * again after the calls of the message only, and their events wait for the end of the block: so it is withdrawn now.
+   */
+  #cutBesideCall(): void {
+    const cut = this.#open;
+    if (cut === null || cut.messageId !== this.#callingMessage) return;
+    this.#dropUnfinished();
+    this.#cut = cut;
   }
 
   /** Withdraws the open block and every other one that does not stay. */
