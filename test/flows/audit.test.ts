@@ -35,15 +35,22 @@ test('every tool call has its line before it runs and one after it, with who dec
   assert.deepEqual(
     items.map(({ action, actor }) => [action, actor]),
     [
+      ['service.start', 'service'],
+      ['auth.accepted', 'key-1'],
       ['tool.denied', 'key-1'],
       ['approval.allowed', 'key-1'],
       ['tool.start', 'key-1'],
       ['tool.end', 'key-1'],
       ['conversation.delete', 'key-1'],
+      ['auth.forbidden', 'key-1'],
+      ['auth.accepted', 'master'],
+      ['admin.read', 'master'],
     ],
   );
-  const [, allowed, started, ended] = items;
+  const [begun, , , allowed, started, ended] = items;
   assert.equal(started?.['details'].decided_by, 'human:key-1');
+  assert.match(begun?.['details'].configuration, /^[0-9a-f]{16}$/u);
+  for (const line of items.slice(2, 6)) assert.equal(line['details'].configuration, begun?.['details'].configuration);
   assert.equal(started?.['details'].input_hash, allowed?.['details'].input_hash);
   assert.equal(started?.['subject'], ended?.['subject']);
 
@@ -57,14 +64,14 @@ test('every tool call has its line before it runs and one after it, with who dec
     return { code: await run.exited, said: run.output() };
   };
   const whole = await verify();
-  assert.deepEqual([whole.code, /is whole: 5 lines/u.test(whole.said)], [0, true], whole.said);
+  assert.deepEqual([whole.code, /is whole: \d\d lines/u.test(whole.said)], [0, true], whole.said);
 
   await service.kill();
   const database = new DatabaseSync(join(service.dataDir, 'sallyport.db'));
-  database.exec("update audit set actor = 'somebody' where seq = 3");
+  database.exec("update audit set actor = 'somebody' where seq = 5");
   database.close();
   await service.start();
   env.SALLYPORT_PORT = new URL(service.url).port;
   const broken = await verify();
-  assert.deepEqual([broken.code, /line 3 /u.test(broken.said)], [1, true], broken.said);
+  assert.deepEqual([broken.code, /line 5 /u.test(broken.said)], [1, true], broken.said);
 });

@@ -74,8 +74,8 @@ const fields: Readonly<Record<string, { good: readonly unknown[]; bad: readonly 
   },
   effort: { good: [null, 'low', 'medium', 'high'], bad: ['max', '', 1, true, ['low']] },
   output_schema: {
-    good: [null, { type: 'object' }, schemaOf(50_000)],
-    bad: ['{}', [], 1, true, schemaOf(50_001)],
+    good: [null, { type: 'object' }, schemaOf(100_000)],
+    bad: ['{}', [], 1, true, schemaOf(100_001), { type: 'object', title: '漢'.repeat(34_000) }],
   },
   files: {
     good: [
@@ -84,9 +84,12 @@ const fields: Readonly<Record<string, { good: readonly unknown[]; bad: readonly 
       [file('x'), file('y', 'b/c/d.txt'), file('', '--flag'), file('', 'ünï 🎈.txt'), file('', '...')],
       Array.from({ length: files }, (_, index) => file('', `f${index}`)),
       [file('x'.repeat(filesBytes))],
-      [file('', 'x'.repeat(4096))],
+      [file('', Array.from({ length: 16 }, () => 'x'.repeat(255)).join('/'))],
     ],
     bad: [
+      [file('', 'x'.repeat(256))],
+      [file('', `a/${'漢'.repeat(86)}`)],
+      [file('', 'a/b'), file('', 'a')],
       Array.from({ length: files + 1 }, (_, index) => file('', `f${index}`)),
       [file('x'.repeat(filesBytes + 1))],
       [file('ü'.repeat(filesBytes / 2)), file('x', 'b')],

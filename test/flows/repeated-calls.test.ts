@@ -21,12 +21,18 @@ for (const permission_mode of ['acceptEdits', 'askForEdits']) {
     const id = `again-${permission_mode}`;
     const answer = call(service, 'POST', `conversation/start?session_id=${id}`, { prompt: steps, permission_mode });
     if (permission_mode === 'askForEdits') await decide(service, await pendingIn(service, id), { decision: 'allow' });
-    assert.equal((await answer).status, 200);
+    const { status, body: said } = await answer;
+    assert.deepEqual([status, said['tools_used'][0]], [200, 'Write'], 'what was made stays told');
     const log = await logAtRest(service, id);
     const starts = log.filter(({ type, tool_use_id }) => type === 'tool_start' && tool_use_id === 'toolu_again');
     assert.deepEqual(
       starts.map(({ input }) => input.content),
       ['first'],
+    );
+    const after = log.filter(({ tool_use_id, type }) => tool_use_id === 'toolu_again' && type === 'tool_end');
+    assert.deepEqual(
+      after.map(({ ok }) => ok),
+      [true],
     );
     const { body } = await call(service, 'GET', `conversation/${id}/files`);
     assert.deepEqual(

@@ -18,7 +18,7 @@ export function isTestCode(path: string): boolean {
     /\.test\.[a-z]+$/.test(path) ||
     /(^|\/)(test|testing)\//.test(path) ||
     /(\/testing|-support)\.ts$/.test(path) ||
-    path.startsWith('bench/')
+    /^(bench|redteam)\//.test(path)
   );
 }
 

@@ -53,7 +53,7 @@ test('our hooks let nothing run that was not allowed', limit, async () => {
   const hooksFor = (toolCall: HookDuties['toolCall']) => {
     const permit = () => Promise.reject(new Error('not asked'));
     const duties = { tools: new Set(['Bash']), structured: false, toolCall, permit, failed() {} };
-    return createHooks(() => ({ ...duties, batchEnded: () => 'continue' }));
+    return createHooks(() => ({ ...duties, batchEnded: async () => 'continue' }));
   };
   const broken = hooksFor(() => Promise.reject(new Error('boom')));
   assert.equal((await run(broken)).ran, false);

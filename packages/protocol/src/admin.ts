@@ -1,6 +1,9 @@
 import { z } from 'zod';
-import { json, type Operation } from './operation.ts';
+import { keyOperations } from './keys.ts';
+import { attachment, json, type Operation } from './operation.ts';
 import { timestamp } from './shapes.ts';
+import { stopOperations } from './stops.ts';
+import { usageOperations } from './usage.ts';
 
 const base = '/api/admin';
 
@@ -10,6 +13,8 @@ export const auditQuery = z.strictObject({
   after: digits.transform(Number).default(0).describe('Lines after this `seq`; 0: from the first.'),
   limit: digits.transform(Number).pipe(z.int().min(1).max(1000)).default(200).describe('Most lines of a page.'),
 });
+
+export const auditExportQuery = z.strictObject({ after: auditQuery.shape.after });
 
 export const auditLine = z
   .object({
@@ -39,10 +44,24 @@ export const adminOperations = {
     path: `${base}/audit`,
     summary: 'Reads the audit log, oldest first',
     description:
-      'Who did what: tool calls with the rule or human that decided, decisions about approvals, deleted conversations. Each line is chained to the one before by its hash. An operator sees the lines of its tenant. `next_cursor` is the `after` of the next page.',
+      'Who did what: tool calls with the rule or human that decided, decisions about approvals, authentications, changes of keys, tenants and stops, what admins read, deleted conversations. Each line is chained to the one before by its hash. An operator sees the lines of its tenant. `next_cursor` is the `after` of the next page.',
     right: 'audit',
     query: auditQuery,
     response: json(auditPage, 'One page.'),
     errors: [],
   },
+  exportAudit: {
+    id: 'exportAudit',
+    method: 'GET',
+    path: `${base}/audit.jsonl`,
+    summary: 'Gives the audit log as JSON lines, oldest first',
+    description: 'Each line is an `AuditLine`. Ends with the last line there was when it began.',
+    right: 'audit',
+    query: auditExportQuery,
+    response: attachment('application/x-ndjson', 'The lines.'),
+    errors: [],
+  },
+  ...keyOperations,
+  ...stopOperations,
+  ...usageOperations,
 } as const satisfies Record<string, Operation>;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { timestamp } from './shapes.ts';
+import { isWellFormed, timestamp, wellFormed } from './shapes.ts';
 
 export const approvalStatuses = ['pending', 'allowed', 'denied', 'expired', 'cancelled'] as const;
 export type ApprovalStatus = (typeof approvalStatuses)[number];
@@ -37,17 +37,19 @@ const answer = z.union([z.string().max(10_000), z.array(z.string().max(10_000)).
 export const approvalDecision = z
   .strictObject({
     decision: z.enum(['allow', 'deny']),
-    message: z.string().max(2_000).nullish().describe('Told to Claude with a denial.'),
+    message: z.string().max(2_000).refine(isWellFormed, wellFormed).nullish().describe('Told to Claude with a denial.'),
     remember: z
       .enum(['none', 'conversation'])
       .default('none')
       .describe('`conversation`: equal calls of the conversation are allowed from now on.'),
     updated_input: z
       .record(z.string(), z.unknown())
+      .refine(isWellFormed, wellFormed)
       .nullish()
       .describe('With `allow`: the tool is called with this instead. It must be a valid input of the tool.'),
     answers: z
       .record(z.string().max(2_000), answer)
+      .refine(isWellFormed, wellFormed)
       .nullish()
       .describe('With `allow` of a question: the answer to each question, by its text.'),
   })

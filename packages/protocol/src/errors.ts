@@ -24,8 +24,16 @@ export const errorCatalogue = {
   bad_cursor: entry(400, false, 'The cursor is not one this conversation gave out. Start again without it.'),
   unauthenticated: entry(401, false, 'A key is required. Send it as "Authorization: Bearer <key>".'),
   invalid_key: entry(401, false, 'The key is unknown, revoked or expired. Use another key.'),
+  budget_exhausted: entry(
+    402,
+    false,
+    'The budget is used up. It is renewed with the next day or month, by UTC, or an admin raises it.',
+  ),
   forbidden: entry(403, false, 'This key does not have the right for this request.'),
   origin_not_allowed: entry(403, false, 'This origin may not use the service. Ask the operator to allow it.'),
+  stopped: entry(403, false, 'An admin has stopped this. Ask the admin to lift the stop.'),
+  beyond_own_rights: entry(403, false, 'A key can give only what it may do itself.'),
+  mode_not_allowed: entry(403, false, 'This key may not use the requested permission mode.'),
   tool_not_allowed: entry(403, false, 'This key may not use one of the requested tools.'),
   model_not_allowed: entry(
     403,
@@ -40,6 +48,9 @@ export const errorCatalogue = {
   ),
   not_found: entry(404, false, 'There is nothing at this address.'),
   conversation_not_found: entry(404, false, 'There is no such conversation.'),
+  key_not_found: entry(404, false, 'There is no such key, or it is configured and not stored.'),
+  tenant_not_found: entry(404, false, 'There is no such tenant.'),
+  stop_not_found: entry(404, false, 'There is no such stop.'),
   method_not_allowed: entry(405, false, 'This address does not take this method.'),
   request_timeout: entry(408, true, 'The request did not arrive in time. Send it again.'),
   conversation_busy: entry(
@@ -52,6 +63,8 @@ export const errorCatalogue = {
     false,
     'There is a conversation with this id already. Continue it or choose another id.',
   ),
+  key_exists: entry(409, false, 'The tenant has, or had, a key of this name. Choose another one.'),
+  tenant_exists: entry(409, false, 'There is a tenant with this id already. Choose another one.'),
   conversation_ended: entry(
     409,
     false,

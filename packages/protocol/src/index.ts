@@ -8,6 +8,18 @@ export {
   type ApprovalStatus,
   type RequestedApproval,
 } from './approval-shapes.ts';
+export {
+  keyInfo,
+  keyWithSecret,
+  roles,
+  type KeyInfo,
+  type KeyWithSecret,
+  type NarrowingShape,
+  type Role,
+  type TenantInfo,
+} from './key-shapes.ts';
+export { stopInfo, type StopInfo } from './stops.ts';
+export { type BudgetStanding, type UsageLine } from './usage.ts';
 export { decisionRequest } from './approvals.ts';
 export { defaultBounds, type Bounds } from './bounds.ts';
 export { formatCursor, parseCursor, startOfLog, type Cursor } from './cursor.ts';

@@ -2,13 +2,13 @@ import { z } from 'zod';
 import type { ErrorCode } from './errors.ts';
 
 /** What a key must be allowed for a route to answer it. */
-export const rights = ['run', 'read', 'approve', 'audit'] as const;
+export const rights = ['run', 'read', 'approve', 'audit', 'manage'] as const;
 export type Right = (typeof rights)[number];
 
 /** One route: what it takes, what it gives, and which right it needs. */
 export interface Operation {
   readonly id: string;
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   /** Path with parameters as `{name}`. The last part may be `{name...}`, which takes slashes too. */
   readonly path: string;
   readonly summary: string;
@@ -42,9 +42,12 @@ export interface Operation {
 }
 
 export const runErrors = [
+  'mode_not_allowed',
   'tool_not_allowed',
   'model_not_allowed',
   'path_not_allowed',
+  'stopped',
+  'budget_exhausted',
   'workspace_not_accessible',
   'prompt_too_long',
   'agent_crashed',

@@ -21,8 +21,16 @@ export const bounded = (min: number, max: number) =>
       error: `String should have at most ${max} characters`,
       params: { type: 'string_too_long' },
     })
-    .refine((text) => text.isWellFormed(), { error: 'must be well-formed Unicode' })
+    .refine((text) => text.isWellFormed(), wellFormed)
     .meta({ minLength: min, maxLength: max });
+
+/** True when no text in JSON data, names included, holds half a character. */
+export function isWellFormed(data: unknown): boolean {
+  if (typeof data === 'string') return data.isWellFormed();
+  if (typeof data !== 'object' || data === null) return true;
+  return Object.entries(data).every(([name, value]) => name.isWellFormed() && isWellFormed(value));
+}
+export const wellFormed = { error: 'must be well-formed Unicode' };
 
 const noControl = (text: string) => !/[\u0000-\u001f\u007f]/u.test(text);
 
@@ -35,13 +43,19 @@ const path = z
   .min(1)
   .max(4096)
   .refine(noControl, { error: 'must not contain control characters' })
-  .refine((text) => text.isWellFormed(), { error: 'must be well-formed Unicode' });
+  .refine((text) => text.isWellFormed(), wellFormed);
 
-/** A path below the workspace: relative, without empty, `.` or `..` parts. */
-export const relativePath = path.refine(
-  (text) => !text.startsWith('/') && text.split('/').every((part) => part !== '' && part !== '.' && part !== '..'),
-  { error: 'must be a relative path without empty, "." or ".." parts' },
-);
+const bytesOf = (text: string): number => new TextEncoder().encode(text).length;
+
+/** A path below the workspace: relative, without empty, `.` or `..` parts, and with names that a file can have. */
+export const relativePath = path
+  .refine(
+    (text) => !text.startsWith('/') && text.split('/').every((part) => part !== '' && part !== '.' && part !== '..'),
+    { error: 'must be a relative path without empty, "." or ".." parts' },
+  )
+  .refine((text) => text.split('/').every((part) => bytesOf(part) <= 255), {
+    error: 'must have names of at most 255 bytes',
+  });
 
 const toolName = z
   .string()
@@ -58,18 +72,31 @@ const file = z.strictObject({
   path: relativePath.describe('Where the file goes, relative to the workspace.'),
   content: z
     .string()
-    .refine((text) => text.isWellFormed(), { error: 'must be well-formed Unicode' })
+    .refine((text) => text.isWellFormed(), wellFormed)
     .describe('The text of the file.'),
 });
 
+function noneBelowAnother(files: readonly { readonly path: string }[]): boolean {
+  const paths = new Set(files.map((item) => item.path));
+  return files.every(({ path: own }) => {
+    const parts = own.split('/');
+    return parts.every((_, count) => count === 0 || !paths.has(parts.slice(0, count).join('/')));
+  });
+}
+
 const outputSchema = z
   .record(z.string(), z.unknown())
-  .refine((schema) => JSON.stringify(schema).length <= 50_000, { error: 'must be at most 50000 characters of JSON' })
+  .refine(isWellFormed, wellFormed)
+  // Claude Code takes it as an argument of its command line, which may have 128 KB.
+  .refine((schema) => bytesOf(JSON.stringify(schema)) <= 100_000, {
+    error: 'must be at most 100000 bytes of JSON',
+  })
   .describe('JSON Schema of the answer. The answer then comes as `structured_output`.');
 
 const metadata = z
   .record(z.string().max(100), z.string().max(1000))
   .refine((map) => Object.keys(map).length <= 50, { error: 'must have at most 50 entries' })
+  .refine(isWellFormed, wellFormed)
   .describe("The caller's own labels, kept with the conversation and returned with it.");
 
 /** `ClaudeQueryRequest` under the given bounds. Parsing fills defaults and replaces tool aliases. */
@@ -78,12 +105,10 @@ export function queryRequest(bounds: Bounds) {
     .array(file)
     .max(bounds.files)
     .refine((list) => new Set(list.map((item) => item.path)).size === list.length, { error: 'paths must differ' })
-    .refine(
-      (list) => list.reduce((sum, item) => sum + new TextEncoder().encode(item.content).length, 0) <= bounds.filesBytes,
-      {
-        error: `must hold at most ${bounds.filesBytes} bytes together`,
-      },
-    );
+    .refine(noneBelowAnother, { error: 'no path may lie below another one, which is a file' })
+    .refine((list) => list.reduce((sum, item) => sum + bytesOf(item.content), 0) <= bounds.filesBytes, {
+      error: `must hold at most ${bounds.filesBytes} bytes together`,
+    });
   return z
     .strictObject({
       prompt: bounded(1, bounds.promptChars).describe('What Claude is asked.'),
@@ -198,7 +223,11 @@ export const runResult = z
       .describe('Unified diff of the files that edit tools changed; null when nothing changed.'),
     changes_truncated: z.boolean(),
     changed_paths: z.array(z.string()).describe('Paths that changed, those changed by commands included.'),
-    cached: z.union([z.literal(false), z.enum(['hit', 'coalesced'])]),
+    cached: z
+      .union([z.literal(false), z.enum(['hit', 'coalesced'])])
+      .describe(
+        '`hit`: answered from before; `coalesced`: shared with an equal query. Both spend nothing, so they tell no usage.',
+      ),
   })
   .meta({ id: 'RunResult' });
 export type RunResult = z.output<typeof runResult>;

@@ -13,12 +13,16 @@ import { createRunner } from './claude/runner.ts';
 import { isProtected, prepareRunDirectory, removeRunDirectory } from './claude/slots.ts';
 import { createWorkspaceFiles } from './claude/workspace-files.ts';
 import { adminKey, type AdminKey } from './config/admin-key.ts';
+import { configurationId } from './config/describe.ts';
 import { secretsOf, type Settings } from './config/settings.ts';
-
 import { LocalLimiter } from './coordination/local.ts';
+import { LocalCache } from './coordination/local-cache.ts';
 import { systemClock } from './engine/clock.ts';
+import { createAdmin } from './engine/create-admin.ts';
 import { createEngine } from './engine/create-engine.ts';
-import { createKeyRing, type KeyInput } from './engine/keys.ts';
+import { createJournal } from './engine/journal.ts';
+import { createKeyRing, type KeyInput, type KeyRing } from './engine/keys.ts';
+import { Stops } from './engine/stops.ts';
 import { createTickets } from './engine/tickets.ts';
 import type { Broker, Log, Runner } from './engine/ports.ts';
 import { createApp, type AppOptions } from './http/app.ts';
@@ -186,8 +190,22 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
   return { jails, broker, runner, prices, ownDirectories: [dataDir, await realpath(run.path)] };
 }
 
+/** The part that says who may do what, and what is stopped. */
+async function startGuard(configured: readonly KeyInput[], stores: Stores, logger: Log, teardown: Teardown) {
+  const clock = systemClock;
+  const keyRing = createKeyRing({ configured, keys: stores.keys, clock, logger });
+  teardown.add(async () => keyRing.close());
+  const stops = new Stops({ stops: stores.stops, logger });
+  teardown.add(async () => stops.close());
+  await stops.start();
+  const admin = createAdmin({ ...stores, stopsHeld: stops, clock, configured });
+  return { keyRing, stops, admin };
+}
+
 /** What the engine takes from the other parts. */
 interface EngineNeeds {
+  readonly keyRing: KeyRing;
+  readonly stops: Stops;
   readonly logger: Log;
   readonly runner: Runner;
   readonly prices: Prices;
@@ -196,16 +214,22 @@ interface EngineNeeds {
 }
 
 function startEngine(settings: Settings, stores: Stores, needs: EngineNeeds) {
-  const { logger, runner, prices, jailed, ownDirectories } = needs;
+  const { logger, runner, prices, jailed, ownDirectories, keyRing, stops } = needs;
   const { models, defaultModel, workspaceRoots } = settings;
   const { conversationTtlSeconds, retentionDays, approvalHoldSeconds, approvalTtlSeconds } = settings;
+  const { cacheTtlSeconds, cacheBytes } = settings;
   return createEngine({
     ...stores,
+    stops,
+    keyRing,
+    configuration: configurationId(settings, version),
     workspaceRoots,
     conversationTtlSeconds,
     retentionDays,
     approvalHoldSeconds,
     approvalTtlSeconds,
+    responseCache: new LocalCache({ clock: systemClock, maxBytes: cacheBytes }),
+    cacheTtlSeconds,
     runner,
     logger,
     clock: systemClock,
@@ -229,13 +253,17 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
   for (const warning of settings.warnings) logger.warn(warning);
   const { jails, broker, runner, prices, ownDirectories } = await startRunner(settings, stores, logger, teardown);
   const { jailed, problems } = jails.isolation;
-  const engine = await startEngine(settings, stores, { logger, runner, prices, jailed, ownDirectories });
+  const guard = await startGuard(keysOf(settings, own), stores, logger, teardown);
+  const needs = { ...guard, logger, runner, prices, jailed, ownDirectories };
+  const engine = await startEngine(settings, stores, needs);
   teardown.add(() => engine.close());
   const app = await createApp({
     ...settings,
     version,
     engine,
-    keys: createKeyRing(keysOf(settings, own)),
+    keys: guard.keyRing,
+    admin: guard.admin,
+    journal: createJournal({ audit: stores.audit, clock: systemClock }),
     tickets: createTickets(stores.tickets, systemClock),
     limiters: { keys: new LocalLimiter({ clock: systemClock }), addresses: new LocalLimiter({ clock: systemClock }) },
     clock: systemClock,

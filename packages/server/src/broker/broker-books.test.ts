@@ -76,7 +76,7 @@ test('with a budget a model of unknown price is refused', within, async (t) => {
   assert.equal(status, 400);
   assert.ok(body.toString().includes(finalMarker));
   assert.equal(upstream.requests.length, 0);
-  assert.equal(turn.failure()?.code, 'upstream_rejected');
+  assert.equal(turn.failure()?.code, 'model_not_allowed');
   assert.equal(turn.budgetReached(), false);
 });
 

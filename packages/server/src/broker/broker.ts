@@ -213,7 +213,7 @@ class SocketBroker implements Broker {
         if ('refused' in admission) return this.#refuse(call, admission.refused);
         ({ release } = admission);
       }
-      await exchange(call, this.#context, this.#retry);
+      await exchange(call, this.#context, this.#retry, () => this.#mayRepeat(call));
     } catch (error) {
       if (call.signal.aborted) return;
       const { code } = SallyportError.from(error);
@@ -221,6 +221,14 @@ class SocketBroker implements Broker {
     } finally {
       release();
     }
+  }
+
+  /** Asks the turn's books again; gives a final failure when they refuse. */
+  async #mayRepeat(call: Call): Promise<boolean> {
+    if (call.route.counting) return true;
+    const verdict = await call.ledger.check(call.signal, call.main);
+    if (typeof verdict === 'object') this.#refuse(call, verdict.refused);
+    return typeof verdict !== 'object';
   }
 
   /** Gives a final failure for a reason of ours; null is a reason that the turn knows already. */

@@ -16,10 +16,15 @@ export function answerFinally(response: ServerResponse): void {
 }
 
 /**
- * Passes one call: sends it, repeats it while nothing of an answer was passed on and the policy allows it, and gives the
- * process either the upstream's answer or a final failure.
+ * Passes one call: sends it, repeats it while nothing of an answer was passed on and the policy and `mayRepeat` allow it,
+ * and gives the process either the upstream's answer or a final failure. Where `mayRepeat` says no, it has answered.
  */
-export async function exchange(call: Call, context: AttemptContext, policy: RetryPolicy): Promise<void> {
+export async function exchange(
+  call: Call,
+  context: AttemptContext,
+  policy: RetryPolicy,
+  mayRepeat: () => Promise<boolean>,
+): Promise<void> {
   let timeouts = 0;
   for (let repeat = 1; ; repeat++) {
     const end = await attemptCall(call, context);
@@ -43,6 +48,8 @@ export async function exchange(call: Call, context: AttemptContext, policy: Retr
     } catch {
       return; // The process has left.
     }
+    // What the try before cost, or others have spent meanwhile, may have used up a budget.
+    if (!(await mayRepeat())) return;
   }
 }
 

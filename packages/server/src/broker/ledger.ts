@@ -1,20 +1,22 @@
 import { SallyportError } from '../engine/errors.ts';
-import type { BrokerGrant, BrokerTurn, ModelCall, UpstreamFailure } from '../engine/ports.ts';
+import type { BrokerGrant, BrokerTurn, CallVerdict, ModelCall, UpstreamFailure } from '../engine/ports.ts';
 import { refusal } from './failures.ts';
 import { Pending } from './pending.ts';
 import type { Prices } from './prices.ts';
 
 /** Whether a call may be passed. `release` must be called when it has ended and is metered. */
-export type Admission =
-  | { readonly release: () => void }
-  /** Null: the budget or the number of calls is reached, or the turn is over; that is no failure of the upstream. */
-  | { readonly refused: UpstreamFailure | null };
+export type Admission = { readonly release: () => void } | Refused;
+
+/** Null: a budget or the number of calls is reached, or the turn is over; that is no failure of the upstream. */
+interface Refused {
+  readonly refused: UpstreamFailure | null;
+}
 
 /**
  * The books of one turn: what it may call, what it has spent, how its last call ended.
  *
- * Calls of a turn with a budget pass one after the other, each after what the former cost is known, so that two calls
- * can never both pass on the same rest of the budget. Without a budget they pass at once.
+ * Calls of a turn that a budget counts, its own or another, pass one after the other, each after what the former cost
+ * is stored, so that two calls can never both pass on the same rest of it. Without a budget they pass at once.
  */
 export class Ledger implements BrokerTurn {
   readonly grant: BrokerGrant;
@@ -99,38 +101,53 @@ export class Ledger implements BrokerTurn {
     this.#storing.add(this.#keep(call));
   }
 
-  /** Asks to pass a call; waits until the turn is ready and for its place. Rejects when the signal is aborted meanwhile. */
+  /**
+   * Asks to pass a call; waits until the turn is ready and for its place. Rejects when the signal is aborted meanwhile, or
+   * when it cannot be found out what is left of a budget.
+   */
   async admit(signal: AbortSignal, main: boolean): Promise<Admission> {
     this.#resolveAsked();
     await unlessAborted(signal, this.grant.ready);
-    const release = this.grant.budgetUsd === null ? () => {} : await this.#waitInLine(signal);
-    // A call must not pass while it is unknown whether the former ones could be stored.
-    await this.#storing.none();
-    const refused = this.#refusal(main);
-    if (refused === undefined && !signal.aborted) return { release };
-    release();
-    signal.throwIfAborted();
-    return { refused: refused ?? null };
+    const release = await this.#waitInLine(signal);
+    let keepsPlace = false;
+    try {
+      const verdict = await this.check(signal, main);
+      if (typeof verdict === 'object') return verdict;
+      keepsPlace = verdict === 'alone';
+      return { release: keepsPlace ? release : () => {} };
+    } finally {
+      if (!keepsPlace) release();
+    }
   }
 
-  /** Why no call may be passed now; undefined when one may. */
-  #refusal(main: boolean): UpstreamFailure | null | undefined {
-    if (this.#closed) return null;
+  /** Whether a call, or another try of it, may be passed now. Rejects like `admit`. */
+  async check(signal: AbortSignal, main: boolean): Promise<Exclude<CallVerdict, 'no'> | Refused> {
+    // A call must not pass while it is unknown whether the former ones could be stored, and counts them.
+    await this.#storing.none();
+    const verdict = await unlessAborted(signal, this.grant.mayCall(this.#spent));
+    await this.#storing.none();
+    signal.throwIfAborted();
+    return this.#decide(main, verdict);
+  }
+
+  #decide(main: boolean, verdict: CallVerdict): Exclude<CallVerdict, 'no'> | Refused {
+    if (this.#closed) return { refused: null };
     if (this.#storeError !== null) {
-      return refusal(SallyportError.from(this.#storeError.thrown).code, 'usage of a former call could not be stored');
+      const { code } = SallyportError.from(this.#storeError.thrown);
+      return { refused: refusal(code, 'usage of a former call could not be stored') };
     }
     const { budgetUsd, maxCalls, model } = this.grant;
     if (main && this.#answers >= maxCalls) {
       this.#callsReached = true;
-      return null;
+      return { refused: null };
     }
-    if (budgetUsd === null) return undefined;
+    if (budgetUsd === null && verdict === 'yes') return 'yes';
     if (this.#prices.of(model) === null) {
-      return refusal('upstream_rejected', `the price of ${model} is not known and the turn has a budget`);
+      return { refused: refusal('model_not_allowed', `the price of ${model} is not known and there is a budget`) };
     }
-    if (this.#spent < budgetUsd) return undefined;
+    if (verdict !== 'no' && (budgetUsd === null || this.#spent < budgetUsd)) return 'alone';
     this.#budgetReached = true;
-    return null;
+    return { refused: null };
   }
 
   async #keep(call: ModelCall): Promise<void> {
@@ -156,13 +173,13 @@ export class Ledger implements BrokerTurn {
 }
 
 /** Waits for the promise; rejects as it does, or when the signal is aborted first. */
-async function unlessAborted(signal: AbortSignal, promise: Promise<unknown>): Promise<void> {
+async function unlessAborted<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const abort = () => reject(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
   try {
     if (signal.aborted) abort();
-    await Promise.race([promise, aborted]);
+    return await Promise.race([promise, aborted]);
   } finally {
     signal.removeEventListener('abort', abort);
   }

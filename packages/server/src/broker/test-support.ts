@@ -102,6 +102,7 @@ export function grant(overrides: Partial<BrokerGrant> = {}): BrokerGrant {
     key: 'web',
     model,
     budgetUsd: null,
+    mayCall: async () => 'yes',
     maxCalls: 100,
     hasTools: true,
     singleToolCalls: false,

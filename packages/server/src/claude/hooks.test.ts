@@ -12,7 +12,7 @@ async function call(event: HookEvent, duties: Partial<HookDuties>, input: object
     structured: false,
     toolCall: async () => ({ behavior: 'allow' }),
     permit: () => assert.fail('not asked'),
-    batchEnded: () => 'continue',
+    batchEnded: async () => 'continue',
     failed: (error) => failures.push(error),
     ...duties,
   };
@@ -90,20 +90,21 @@ test('a call without id or input is denied', async () => {
 test('only continue goes on after a batch', async () => {
   const after = (batchEnded: () => unknown) =>
     call('PostToolBatch', { batchEnded: batchEnded as HookDuties['batchEnded'] }, { tool_calls: [] });
-  assert.equal((await after(() => 'continue')).goesOn, true);
-  for (const answer of ['stop', undefined, true, Promise.resolve('continue')]) {
-    assert.equal((await after(() => answer)).goesOn, false);
+  assert.equal((await after(async () => 'continue')).goesOn, true);
+  for (const answer of ['stop', undefined, true, ['continue']]) {
+    assert.equal((await after(async () => answer)).goesOn, false);
   }
   const thrown = await after(() => {
     throw new Error('boom');
   });
-  assert.deepEqual([thrown.goesOn, thrown.failures.length], [false, 1]);
+  const rejected = await after(() => Promise.reject(new Error('boom')));
+  for (const { goesOn, failures } of [thrown, rejected]) assert.deepEqual([goesOn, failures.length], [false, 1]);
 });
 
 test('after a structured answer nobody is asked, after one that was bounced somebody is', async () => {
   const after = async (structured: boolean, response: string) => {
     let asked = false;
-    const batchEnded = (): 'stop' => {
+    const batchEnded = async (): Promise<'stop'> => {
       asked = true;
       return 'stop';
     };

@@ -29,7 +29,7 @@ export interface HookDuties {
   /** Answers that question. Only `allow` with an input lets the call run. */
   permit(call: HookedCall): Promise<CallAnswer>;
   /** Told before a next model call; only `continue` goes on to it. */
-  batchEnded(): 'continue' | 'stop';
+  batchEnded(): Promise<'continue' | 'stop'>;
   /** Told when a duty could not be done. The call was denied, or the turn stopped. Must not throw. */
   readonly failed: (error: unknown) => void;
 }
@@ -105,11 +105,11 @@ export function isInput(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function afterBatch(duties: HookDuties, input: HookInput): HookJSONOutput {
+async function afterBatch(duties: HookDuties, input: HookInput): Promise<HookJSONOutput> {
   if (input.hook_event_name !== 'PostToolBatch') throw new Error(`a hook was called for ${input.hook_event_name}`);
   // With the answer taken Claude is done: there is no next model call to ask about.
   if (duties.structured && input.tool_calls.some(isTakenAnswer)) return {};
-  return duties.batchEnded() === 'continue' ? {} : stopped;
+  return (await duties.batchEnded()) === 'continue' ? {} : stopped;
 }
 
 function isTakenAnswer({ tool_name: name, tool_response: response }: PostToolBatchToolCall): boolean {

@@ -14,7 +14,7 @@ async function ask(
     structured: true,
     toolCall: () => assert.fail('not asked'),
     permit,
-    batchEnded: () => 'stop',
+    batchEnded: async () => 'stop',
     failed: (error) => failures.push(error),
   };
   const answer = await createCanUseTool(() => duties)(

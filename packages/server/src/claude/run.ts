@@ -115,6 +115,7 @@ function grantOf(order: RunOrder, turn: Turn, ready: Promise<void>): BrokerGrant
     singleToolCalls: profile.permissionMode === 'askForEdits',
     before,
     ready,
+    mayCall: (spentUsd) => turn.mayCall(spentUsd),
     onRetry: (attempt, reason) => turn.retried(attempt, reason),
   };
 }

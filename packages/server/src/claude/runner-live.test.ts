@@ -132,7 +132,7 @@ test('a process stays only for the next turn of the same conversation, as it was
 test('a process stays not after a command, a failure, a stop, a limit, or when it is not to', limit, async (t) => {
   const one = await startRunner(t, { steps: [] }, { setting });
   const command = { tools: [{ name: 'Bash', input: { command: 'sleep 300 & echo done' } }] };
-  const batch = Object.assign(new TestHost(), { batchEnded: () => 'stop' });
+  const batch = Object.assign(new TestHost(), { batchEnded: async () => 'stop' });
   const lost = Object.assign(new TestHost(), { ended: () => Promise.reject(new Error('boom')) });
   const cases = [
     { script: { steps: [command, { text: 'done' }] }, reason: 'end_turn' },

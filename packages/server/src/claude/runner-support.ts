@@ -205,7 +205,9 @@ export class TestHost implements RunHost {
 
   toolRefused: RunHost['toolRefused'] = async (id) => void this.refused.push(id);
 
-  batchEnded: RunHost['batchEnded'] = () => 'continue';
+  batchEnded: RunHost['batchEnded'] = async () => 'continue';
+
+  mayCall: RunHost['mayCall'] = async () => 'yes';
 
   ended: RunHost['ended'] = async () => {
     this.lookedAtEnd += 1;

@@ -139,7 +139,7 @@ test(
     simulator.play({ steps: [bash('true'), bash('true'), { text: 'done' }] });
     const host = new TestHost();
     let batches = 0;
-    host.batchEnded = (turn) => {
+    host.batchEnded = async (turn) => {
       assert.equal(turn.calls.length, ++batches);
       return batches === 2 ? 'stop' : 'continue';
     };
@@ -162,7 +162,7 @@ test('a structured answer is handed over, and its absence is a failed run', limi
   assert.deepEqual([end.reason, end.structuredOutput, host.types], ['end_turn', { a: 1 }, []]);
   simulator.play({ steps: [{ structured: { a: 'misfit' } }, { structured: { a: 1 } }] });
   const limited = new TestHost();
-  limited.batchEnded = () => 'stop';
+  limited.batchEnded = async () => 'stop';
   assert.equal((await runner.run(order({ profile }), limited, never)).reason, 'stopped');
   simulator.play(() => ({ text: 'words' }));
   const missing = await runner.run(order({ profile }), new TestHost(), never);

@@ -68,9 +68,9 @@ export class ToolGate {
     return this.#allowed.has(id);
   }
 
-  /** To be called when a call did not run. True when it was allowed. */
+  /** To be called when a call did not run. True when it was allowed, and it was not we who refused one of this id. */
   refused(id: string): boolean {
-    return this.#allowed.delete(id);
+    return this.#known.get(id)?.verdict.behavior !== 'deny' && this.#allowed.delete(id);
   }
 
   /** To be called when a message makes a call. */

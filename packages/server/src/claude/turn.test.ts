@@ -83,7 +83,7 @@ test('nothing is allowed after a stop, whatever was decided meanwhile', async ()
   assert.equal((await pending).behavior, 'deny');
   host.toolCall = () => assert.fail('nobody is asked after a stop');
   assert.equal((await duties.toolCall({ ...call, id: 'toolu_2' })).behavior, 'deny');
-  assert.equal(duties.batchEnded(), 'stop');
+  assert.equal(await duties.batchEnded(), 'stop');
 });
 
 test('the first reason to stop counts', async () => {

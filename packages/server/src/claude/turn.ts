@@ -1,7 +1,16 @@
 import type { SDKMessage } from '@anthropic-ai/claude-agent-sdk';
 import type { LogEventBody } from '@sallyport/protocol';
 import { SallyportError } from '../engine/errors.ts';
-import type { BrokerTurn, Log, Recovery, RunHost, RunOrder, ToolCall, WorkspaceView } from '../engine/ports.ts';
+import type {
+  BrokerTurn,
+  CallVerdict,
+  Log,
+  Recovery,
+  RunHost,
+  RunOrder,
+  ToolCall,
+  WorkspaceView,
+} from '../engine/ports.ts';
 import type { StopCause } from './failures.ts';
 import type { HookDuties } from './hooks.ts';
 import { mismatchOf } from './options.ts';
@@ -39,7 +48,8 @@ export class Turn {
         record: (event) => this.#record(event),
         toolUse: (id, messageId) => this.#gate.sawCall(id, messageId),
       },
-      (id) => this.#gate.isAllowed(id),
+      // One id is one call: it has one outcome.
+      (id) => this.#gate.isAllowed(id) && !this.#outcomes.has(id),
     );
     this.#gate = new ToolGate({
       host,
@@ -140,6 +150,11 @@ export class Turn {
     this.#record({ type: 'retry', attempt, reason });
   }
 
+  /** Asked before every call of the model. */
+  mayCall(spentUsd: number): Promise<CallVerdict> {
+    return this.#host.mayCall(spentUsd);
+  }
+
   /** What the hooks of the process ask of this turn. */
   duties(view: () => WorkspaceView, brokerTurn: BrokerTurn): HookDuties {
     const { tools, outputSchema } = this.#order.profile;
@@ -174,8 +189,8 @@ export class Turn {
     }
   }
 
-  #batchEnded(brokerTurn: BrokerTurn): 'continue' | 'stop' {
-    if (this.#stop === null && this.#host.batchEnded(brokerTurn) === 'continue') return 'continue';
+  async #batchEnded(brokerTurn: BrokerTurn): Promise<'continue' | 'stop'> {
+    if (this.#stop === null && (await this.#host.batchEnded(brokerTurn)) === 'continue') return 'continue';
     this.#batchStopped = true;
     return 'stop';
   }

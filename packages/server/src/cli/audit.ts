@@ -1,9 +1,8 @@
-import { join } from 'node:path';
-import { readFile } from 'node:fs/promises';
-import { auditPage } from '@sallyport/protocol';
+import type { AuditLine } from '@sallyport/protocol';
 import { chainStart, verifyChain, type ChainLink } from '../compose.ts';
 import type { Settings } from '../config/settings.ts';
-import type { Terminal } from './serve.ts';
+import { clientOf } from './client.ts';
+import type { Terminal } from './command.ts';
 
 const pageSize = 1000;
 
@@ -13,21 +12,18 @@ const pageSize = 1000;
  * 1 when a line does not fit.
  */
 export async function verifyAudit(settings: Settings, { out, error }: Terminal): Promise<number> {
-  const key = settings.masterKey ?? (await readFile(join(settings.dataDir, 'admin-key'), 'utf8')).trim();
-  const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host;
+  const client = await clientOf(settings);
   let last: ChainLink = chainStart;
   for (;;) {
-    const address = `http://${host}:${settings.port}/api/admin/audit?after=${last.seq}&limit=${pageSize}`;
-    const response = await fetch(address, { headers: { authorization: `Bearer ${key}` } });
-    if (!response.ok) throw new Error(`the service answers ${response.status} at ${host}:${settings.port}`);
-    const { items, next_cursor: next } = auditPage.parse(await response.json());
-    const broken = verifyChain(items, last);
+    const query = { after: last.seq, limit: pageSize };
+    const page = await client.call<{ items: AuditLine[]; next_cursor: string | null }>('readAudit', { query });
+    const broken = verifyChain(page.items, last);
     if (broken !== null) {
       error.write(`sallyport: line ${broken} of the audit log is not what was written there\n`);
       return 1;
     }
-    last = items.at(-1) ?? last;
-    if (next === null) break;
+    last = page.items.at(-1) ?? last;
+    if (page.next_cursor === null) break;
   }
   out.write(`The audit log is whole: ${last.seq} lines, the last hash is ${last.hash}\n`);
   return 0;

@@ -1,7 +1,7 @@
 import { examineMachine } from '../compose.ts';
 import { describeSettings } from '../config/describe.ts';
 import type { Settings } from '../config/settings.ts';
-import type { Terminal } from './serve.ts';
+import type { Terminal } from './command.ts';
 
 /** Prints the settings in force and what the machine lacks for a jail. Exit code 1 when the service could not run as set. */
 export async function doctor(settings: Settings, { out }: Terminal): Promise<number> {

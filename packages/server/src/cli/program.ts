@@ -1,35 +1,32 @@
 import { Command, CommanderError } from 'commander';
 import { loadSettings, SettingsError, type Settings } from '../config/settings.ts';
-import { flagOf, settingKeys, table } from '../config/table.ts';
 import { version } from '../version.ts';
-import { verifyAudit } from './audit.ts';
-import { doctor } from './doctor.ts';
-import { serve, startFailure, type Terminal } from './serve.ts';
+import { clientOf } from './client.ts';
+import { settingsIn, withSettings, type Group, type Line, type Task, type Terminal } from './command.ts';
+import { startFailure } from './failure.ts';
+import { addKeyCommands } from './keys.ts';
+import { plain } from './print.ts';
+import { addStopCommands } from './stops.ts';
+import { addTenantCommands } from './tenants.ts';
 
 /** Exit codes: what sysexits.h calls EX_USAGE, EX_CONFIG, and any other failure. */
 const exit = { usage: 64, config: 78, failure: 1 };
 
-type Task = (settings: Settings, terminal: Terminal) => Promise<number>;
+// The service itself is loaded for those only that run it: the others are to answer at once.
+const serve: Task = async (settings, terminal) => (await import('./serve.ts')).serve(settings, terminal);
+const doctor: Task = async (settings, terminal) => (await import('./doctor.ts')).doctor(settings, terminal);
+const verifyAudit: Task = async (settings, terminal) => (await import('./audit.ts')).verifyAudit(settings, terminal);
 
-/** Every setting that is no secret is also a flag. */
-function withSettings(command: Command): Command {
-  for (const key of settingKeys) {
-    const { secret, text, variable, default: preset, defaultText } = table[key];
-    if (!secret) command.option(`${flagOf(key)} <value>`, `${text} [${variable}, default: ${defaultText ?? preset}]`);
-  }
-  return command.option('--config <file>', 'JSON file with settings.');
+/** What the arguments ask for. */
+interface Chosen {
+  readonly task: Task;
+  readonly line: Line;
 }
 
-/** Runs the program with the arguments after its name. Resolves with the exit code; every failure is one readable line. */
-export async function runProgram(args: readonly string[], terminal: Terminal): Promise<number> {
-  let task: Task | null = null;
-  let words = 1;
-  const take =
-    (chosen: Task, count = 1) =>
-    () => {
-      task = chosen;
-      words = count;
-    };
+/** The settings that tell where the service answers, and where its own key is. */
+const whereabouts = ['host', 'port', 'dataDir'] as const;
+
+function createProgram(terminal: Terminal, choose: (chosen: Chosen) => void): Command {
   const program = new Command('sallyport')
     .description('Claude Code behind a web API.')
     .version(version)
@@ -39,30 +36,55 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
       writeErr: (text) => terminal.error.write(text),
       outputError: (text, write) => write(`${text.trim().replaceAll('\n', ' ')}\n`),
     });
-  withSettings(program.command('serve').description('Starts the service.')).action(take(serve));
-  withSettings(program.command('doctor').description('Says what is in force and what is missing.')).action(
-    take(doctor),
-  );
+  const add = (under: Command, usage: string, description: string, task: Task): Command => {
+    const command = under.command(usage).description(description);
+    return command.action(() =>
+      choose({ task, line: { words: command.processedArgs.flat(), options: command.opts() } }),
+    );
+  };
+  const asking = (under: Command): Group => ({
+    ask: (usage, description, task) => {
+      const ask: Task = async (settings, to, line) => {
+        await task(await clientOf(settings), to, line);
+        return 0;
+      };
+      return withSettings(add(under, usage, description, ask), whereabouts).option('--json', 'Answers as JSON.');
+    },
+  });
+  withSettings(add(program, 'serve', 'Starts the service.', serve));
+  withSettings(add(program, 'doctor', 'Says what is in force and what is missing.', doctor));
   const audit = program.command('audit').description('Looks after the audit log.');
-  withSettings(audit.command('verify').description('Checks the audit log of the running service.')).action(
-    take(verifyAudit, 2),
-  );
+  withSettings(add(audit, 'verify', 'Checks the audit log of the running service.', verifyAudit));
+  const commands = {
+    ...asking(program),
+    group: (name: string, text: string) => asking(program.command(name).description(text)),
+  };
+  addKeyCommands(commands);
+  addTenantCommands(commands);
+  addStopCommands(commands);
+  return program;
+}
+
+/** Runs the program with the arguments after its name. Resolves with the exit code; every failure is one readable line. */
+export async function runProgram(args: readonly string[], terminal: Terminal): Promise<number> {
+  const asked: Chosen[] = [];
   try {
-    program.parse(args, { from: 'user' });
+    createProgram(terminal, (chosen) => asked.push(chosen)).parse(args, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exit.usage;
     throw error;
   }
-  return task === null ? exit.usage : await perform(task, args.slice(words), terminal);
+  const [chosen] = asked;
+  return chosen === undefined ? exit.usage : await perform(chosen, terminal);
 }
 
-async function perform(task: Task, argv: readonly string[], terminal: Terminal): Promise<number> {
+async function perform({ task, line }: Chosen, terminal: Terminal): Promise<number> {
   let settings: Settings | null = null;
   try {
-    settings = loadSettings({ argv });
-    return await task(settings, terminal);
+    settings = loadSettings({ argv: settingsIn(line.options) });
+    return await task(settings, terminal, line);
   } catch (error) {
-    terminal.error.write(`sallyport: ${startFailure(error, settings)}\n`);
+    terminal.error.write(`sallyport: ${plain(startFailure(error, settings))}\n`);
     return error instanceof SettingsError ? exit.config : exit.failure;
   }
 }

@@ -1,14 +1,7 @@
 import { createSallyport, type Sallyport } from '../compose.ts';
 import type { Settings } from '../config/settings.ts';
 import { banner } from './banner.ts';
-
-/** Where the program writes and how it is told to stop. */
-export interface Terminal {
-  readonly out: { write(text: string): unknown };
-  readonly error: { write(text: string): unknown };
-  /** Resolves at the first signal to stop, with its name. */
-  stopRequested(): Promise<string>;
-}
+import type { Terminal } from './command.ts';
 
 /** Serves until it is told to stop. Resolves with the exit code; rejects when the service cannot start. */
 export async function serve(settings: Settings, terminal: Terminal): Promise<number> {
@@ -18,19 +11,4 @@ export async function serve(settings: Settings, terminal: Terminal): Promise<num
   await stop;
   await service.close();
   return 0;
-}
-
-/** One readable line for a start that failed. */
-export function startFailure(error: unknown, settings: Settings | null): string {
-  const { code, message } = error as NodeJS.ErrnoException;
-  const place = settings ? `${settings.host}:${settings.port}` : '';
-  if (code === 'EADDRINUSE') return `${place} is taken: stop what uses it, or choose another SALLYPORT_PORT`;
-  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
-    return `${place} is not an address of this machine: set SALLYPORT_HOST`;
-  if (code === 'EACCES' && message.includes('listen'))
-    return `${place} may not be used by this user: choose a SALLYPORT_PORT of 1024 or more`;
-  // Public sentences are for clients; who starts the service is to read the cause.
-  const { name, cause } = error as Error;
-  const said = name === 'SallyportError' && cause instanceof Error ? cause.message : message;
-  return (error instanceof Error ? said : String(error)).split('\n')[0] ?? 'unknown failure';
 }

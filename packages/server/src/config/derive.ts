@@ -43,6 +43,8 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     retentionDays,
     approvalHoldSeconds,
     approvalTtlSeconds,
+    cacheTtlSeconds,
+    cacheBytes,
     drainSeconds,
     logLevel,
   } = values;
@@ -80,6 +82,8 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     retentionDays,
     approvalHoldSeconds,
     approvalTtlSeconds,
+    cacheTtlSeconds,
+    cacheBytes,
     drainSeconds,
     logLevel,
     bounds: boundsOf(values),

@@ -1,3 +1,4 @@
+import { canonicalHash } from '../engine/tool-inputs.ts';
 import type { Settings } from './resolved.ts';
 import { flagOf, settingKeys, table, type SettingKey } from './table.ts';
 
@@ -20,6 +21,15 @@ export function describeSettings(settings: Settings): SettingLine[] {
     const value = secret ? (source === 'default' ? 'not set' : 'set') : shown(valueOf(settings, key));
     return { key, variable, value, source, text };
   });
+}
+
+/**
+ * Names a configuration: the first 16 hex digits of the hash of the program's version and every setting in force, secrets
+ * only by whether they are set. The same settings have the same name on every machine.
+ */
+export function configurationId(settings: Settings, version: string): string {
+  const values = describeSettings(settings).map(({ variable, value }) => [variable, value]);
+  return canonicalHash([version, values]).slice(0, 16);
 }
 
 const boundOf = {

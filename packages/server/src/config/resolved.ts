@@ -46,6 +46,9 @@ export interface Settings {
   readonly retentionDays: number;
   readonly approvalHoldSeconds: number;
   readonly approvalTtlSeconds: number;
+  /** 0: answers are not stored. */
+  readonly cacheTtlSeconds: number;
+  readonly cacheBytes: number;
   readonly drainSeconds: number;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
   readonly bounds: Bounds;

@@ -195,6 +195,16 @@ export const table = {
     default: '86400',
     text: 'Seconds after which an approval that nobody decided is denied.',
   }),
+  cacheTtlSeconds: setting(wholeNumber(0, 31_536_000), {
+    variable: 'SALLYPORT_CACHE_TTL',
+    default: '3600',
+    text: 'Seconds for which an answer is given again to requests with `cache`; 0: answers are not stored, and `cache` has no effect.',
+  }),
+  cacheBytes: setting(wholeNumber(1_000_000, 100_000_000_000), {
+    variable: 'SALLYPORT_CACHE_BYTES',
+    default: '64000000',
+    text: 'Most memory of the stored answers, in bytes. One answer may have a sixteenth of it.',
+  }),
   drainSeconds: setting(wholeNumber(0, 3600), {
     variable: 'SALLYPORT_DRAIN_SECONDS',
     default: '30',

@@ -26,8 +26,19 @@ interface Window {
   readonly freesAt: number | null;
 }
 
+/** The place of the first time that comes after a moment, in times that only grow. */
+function firstAfter(times: readonly number[], moment: number): number {
+  let [from, to] = [0, times.length];
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if ((times[middle] ?? 0) > moment) to = middle;
+    else from = middle + 1;
+  }
+  return from;
+}
+
 function windowOf(times: readonly number[], limit: number, length: number, now: number): Window {
-  const oldest = times.findLastIndex((time) => time + length <= now) + 1;
+  const oldest = firstAfter(times, now - length);
   const leaves = (index: number): number | null => {
     const time = times[index];
     return time === undefined ? null : time + length;
@@ -117,8 +128,7 @@ export class LocalLimiter implements Limiter {
       this.#younger.set(subject, times);
       this.#youngTimes += times.length;
     }
-    const passed = times.findIndex((time) => time > after);
-    this.#youngTimes -= times.splice(0, passed === -1 ? times.length : passed).length;
+    this.#youngTimes -= times.splice(0, firstAfter(times, after)).length;
     return times;
   }
 }

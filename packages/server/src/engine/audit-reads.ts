@@ -1,15 +1,47 @@
 import type { AuditLine } from '@sallyport/protocol';
+import type { Admin, AdminParts } from './admin.ts';
 import { isoTime } from './clock.ts';
-import type { Engine, EngineParts } from './engine.ts';
+import type { AuditRow, AuditStore } from './ports.ts';
+import type { Principal } from './principal.ts';
 
-/** The audit log as clients read it. An admin reads all lines, others those of their tenant. */
-export function auditReads(parts: EngineParts): Pick<Engine, 'audit'> {
+const exportPage = 500;
+
+const lineOf = (row: AuditRow): AuditLine => ({ ...row, details: { ...row.details }, time: isoTime(row.at) });
+
+/** Whose lines the principal reads: an admin all, others those of their tenant. */
+const scopeOf = ({ role, tenant }: Principal): string | null => (role === 'admin' ? null : tenant);
+
+/** The last place there is, `after` or later: found by halving, as places have no gap. */
+async function lastPlace(audit: AuditStore, after: number): Promise<number> {
+  const isThere = async (seq: number) => (await audit.read(null, seq - 1, 1)).length > 0;
+  let step = 1;
+  while (await isThere(after + step)) step *= 2;
+  let last = after + Math.floor(step / 2);
+  for (let end = after + step; end - last > 1;) {
+    const middle = Math.floor((last + end) / 2);
+    if (await isThere(middle)) last = middle;
+    else end = middle;
+  }
+  return last;
+}
+
+/** The part of `Admin` that reads the audit log. */
+export function auditReads({ audit }: Pick<AdminParts, 'audit'>): Pick<Admin, 'audit' | 'exportAudit'> {
   return {
-    async audit({ role, tenant }, { after, limit }) {
-      const rows = await parts.audit.read(role === 'admin' ? null : tenant, after, limit);
-      const items: AuditLine[] = rows.map((row) => ({ ...row, details: { ...row.details }, time: isoTime(row.at) }));
+    async audit(principal, { after, limit }) {
+      const rows = await audit.read(scopeOf(principal), after, limit);
       const last = rows.length === limit ? rows.at(-1) : undefined;
-      return { items, next_cursor: last ? String(last.seq) : null };
+      return { items: rows.map(lineOf), next_cursor: last ? String(last.seq) : null };
+    },
+
+    async *exportAudit(principal, after) {
+      const end = await lastPlace(audit, after);
+      for (let place = after; place < end;) {
+        const rows = await audit.read(scopeOf(principal), place, exportPage);
+        const lines = rows.filter(({ seq }) => seq <= end).map(lineOf);
+        if (lines.length > 0) yield lines;
+        place = lines.length < exportPage ? end : (lines.at(-1)?.seq ?? end);
+      }
     },
   };
 }

@@ -2,11 +2,19 @@ import type { LogEventBody } from '@sallyport/protocol';
 import type { Approval, AuditEntry, TurnRef } from './ports.ts';
 import { canonicalHash } from './tool-inputs.ts';
 
+/** What every line of a turn names. */
+export interface Stamp {
+  /** The key that owns the conversation. */
+  readonly actor: string;
+  /** The configuration in force. */
+  readonly configuration: string;
+}
+
 /**
  * The lines that the audit log gets with an event of a turn, in the same transaction: a tool never runs without its
- * own. Inputs are named by their hash. `actor` is the key that owns the conversation.
+ * own. Inputs are named by their hash.
  */
-export function auditOf(ref: TurnRef, actor: string, at: number, body: LogEventBody): AuditEntry[] {
+export function auditOf(ref: TurnRef, { actor, configuration }: Stamp, at: number, body: LogEventBody): AuditEntry[] {
   const line = (action: string, subject: string, details: AuditEntry['details']): AuditEntry[] => [
     {
       at,
@@ -15,7 +23,7 @@ export function auditOf(ref: TurnRef, actor: string, at: number, body: LogEventB
       action,
       ref: { conversation: ref.conversation, turn: ref.turn },
       subject,
-      details,
+      details: { ...details, configuration },
     },
   ];
   if (body.type === 'tool_start') {
@@ -32,6 +40,7 @@ export function auditOf(ref: TurnRef, actor: string, at: number, body: LogEventB
 export function auditOfDecision(
   approval: Approval,
   made: { readonly status: 'allowed' | 'denied'; readonly at: number; readonly by: string; readonly edited: boolean },
+  configuration: string,
 ): AuditEntry {
   const { tenant, conversation, turn, toolUseId, id, tool, inputHash } = approval;
   return {
@@ -41,6 +50,6 @@ export function auditOfDecision(
     action: `approval.${made.status}`,
     ref: { conversation, turn },
     subject: id,
-    details: { tool, tool_use_id: toolUseId, input_hash: inputHash, edited: made.edited },
+    details: { tool, tool_use_id: toolUseId, input_hash: inputHash, edited: made.edited, configuration },
   };
 }

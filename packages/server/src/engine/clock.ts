@@ -15,3 +15,10 @@ export const systemClock: Clock = {
 export function isoTime(milliseconds: number): string {
   return new Date(milliseconds).toISOString();
 }
+
+/** The first moment of the UTC day and month of a wall time. */
+export function startsOf(now: number): { day: number; month: number } {
+  const date = new Date(now);
+  const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()];
+  return { day: Date.UTC(year, month, date.getUTCDate()), month: Date.UTC(year, month) };
+}

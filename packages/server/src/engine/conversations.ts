@@ -9,6 +9,7 @@ import { isoTime } from './clock.ts';
 import type { EngineParts, ListRequest } from './engine.ts';
 import { SallyportError } from './errors.ts';
 import { messagesOf } from './messages.ts';
+import { checkProfile, rootsOf } from './policy.ts';
 import type { Profile, StoredConversation } from './ports.ts';
 import type { Principal } from './principal.ts';
 import { resolveProject } from './workspaces.ts';
@@ -31,11 +32,16 @@ export async function visible(parts: EngineParts, principal: Principal, id: stri
   return found;
 }
 
-/** What a conversation was allowed at its start may have been withdrawn since: rejects as its start would. */
-export async function stillAllowed(parts: EngineParts, profile: Profile): Promise<void> {
+/**
+ * What a conversation was allowed at its start may have been withdrawn since, or be more than the key may have that goes
+ * on with it: rejects as its start would.
+ */
+export async function stillAllowed(parts: EngineParts, principal: Principal, profile: Profile): Promise<void> {
   const { workspaceRoots, isProtected, policy } = parts;
-  if (!policy.models.includes(profile.model)) throw new SallyportError('model_not_allowed');
-  if (profile.projectPath !== null) await resolveProject(profile.projectPath, workspaceRoots, isProtected);
+  checkProfile(principal, profile, policy);
+  if (profile.projectPath !== null) {
+    await resolveProject(profile.projectPath, rootsOf(principal, workspaceRoots), isProtected);
+  }
 }
 
 const expiryOf = (parts: EngineParts, { lastActiveAt }: StoredConversation): number =>

@@ -1,7 +1,7 @@
 import type { QueryRequest, StreamItem } from '@sallyport/protocol';
 import { takeUp } from './abandoned.ts';
 import { ApprovalDesk } from './approval-desk.ts';
-import { auditReads } from './audit-reads.ts';
+import { Answers, type StartedRun } from './cache.ts';
 import { historyOf, infoOf, listOf, logOf, statusOf, visible, stillAllowed } from './conversations.ts';
 import type { Engine, EngineParts, EventsRequest, OwnEngine, RunningTurn } from './engine.ts';
 import { SallyportError } from './errors.ts';
@@ -14,7 +14,7 @@ import { inbox } from './inbox.ts';
 import { LiveLogs } from './live.ts';
 import { messagesOf } from './messages.ts';
 import { checkOutputSchema } from './output-schema.ts';
-import { decideProfile } from './policy.ts';
+import { decideProfile, modelsOf, rootsOf } from './policy.ts';
 import { ClaimTakenError, type IdempotencyClaim, type Profile } from './ports.ts';
 import type { Principal } from './principal.ts';
 import { keyOf, RunningTurns, type Running } from './running.ts';
@@ -45,6 +45,7 @@ class OneNodeEngine implements OwnEngine {
   readonly #logs = new LiveLogs();
   readonly #desk: ApprovalDesk;
   readonly #running: RunningTurns;
+  readonly #answers: Answers;
   readonly #sweeper: Sweeper;
   /** A conversation is told something, forked and deleted one after the other. */
   readonly #exclusive = new Exclusive();
@@ -56,20 +57,23 @@ class OneNodeEngine implements OwnEngine {
   readonly approvals: Engine['approvals'];
   readonly approval: Engine['approval'];
   readonly decide: Engine['decide'];
-  readonly audit: Engine['audit'];
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.#desk = new ApprovalDesk(parts.approvals, parts.clock, parts.logger);
     this.#running = new RunningTurns(parts, this.#logs, this.#desk);
+    this.#answers = new Answers(parts, this.#logs);
     this.#sweeper = new Sweeper(parts, this.#logs, this.#running);
     this.fork = forking(parts, this.#exclusive);
-    ({ audit: this.audit } = auditReads(parts));
     ({ diff: this.diff, files: this.files, file: this.file } = workspaceReads(parts));
     ({ approvals: this.approvals, approval: this.approval, decide: this.decide } = inbox(parts, this.#desk));
   }
 
   async start(): Promise<void> {
+    const { stops, audit, clock, configuration } = this.#parts;
+    const begun = { tenant: 'default', actor: 'service', action: 'service.start', ref: null, subject: null };
+    await audit.append([{ at: clock.now(), ...begun, details: { configuration } }]);
+    stops.onChange(() => void this.#running.stopWhere((whose) => stops.holds(whose), { reason: 'stopped' }));
     await takeUp(this.#parts, this.#running);
     this.#sweeper.start();
   }
@@ -77,11 +81,11 @@ class OneNodeEngine implements OwnEngine {
   startQuery: Engine['startQuery'] = async (principal, request, { requestId, signal, idempotencyKey }) => {
     const claim = claimOf(this.#parts, principal, idempotencyKey, ['query', request]);
     return await this.#once(principal, claim, async () => {
-      const profile = await this.#profileOf(principal, request);
-      const chosen = { profile, kind: 'query' as const, id: newId('conv'), requestId, claim };
-      const { accepted, running } = await this.#first(principal, request, chosen);
-      if (claim === null) this.#stopWith(signal, running);
-      return this.#runningTurn(accepted, running);
+      const profile = await this.#profileOf(principal, request, null);
+      const start = () => this.#query(principal, request, { profile, requestId, claim });
+      // What a claim promises is a turn of its own.
+      if (claim !== null) return (await start()).turn;
+      return await this.#answers.to({ principal, profile, request, requestId, signal }, start);
     });
   };
 
@@ -89,7 +93,7 @@ class OneNodeEngine implements OwnEngine {
     const { requestId, sessionId, idempotencyKey } = context;
     const claim = claimOf(this.#parts, principal, idempotencyKey, ['start', sessionId ?? null, request]);
     return await this.#once(principal, claim, async () => {
-      const profile = await this.#profileOf(principal, request);
+      const profile = await this.#profileOf(principal, request, sessionId ?? null);
       const chosen = { profile, kind: 'conversation' as const, id: sessionId ?? newId('conv'), requestId, claim };
       const { accepted, running } = await this.#first(principal, request, chosen);
       return this.#runningTurn(accepted, running);
@@ -146,9 +150,10 @@ class OneNodeEngine implements OwnEngine {
     });
   };
 
-  models: Engine['models'] = () => {
-    const { models, defaultModel } = this.#parts.policy;
-    return { models: [...models], default: defaultModel };
+  models: Engine['models'] = (principal) => {
+    const { models, default: usual } = modelsOf(principal, this.#parts.policy);
+    if (usual === null) throw new SallyportError('model_not_allowed');
+    return { models, default: usual };
   };
 
   drain: OwnEngine['drain'] = () => this.#running.drain();
@@ -177,12 +182,15 @@ class OneNodeEngine implements OwnEngine {
     }
   }
 
-  async #profileOf(principal: Principal, request: QueryRequest): Promise<Profile> {
+  async #profileOf(principal: Principal, request: QueryRequest, conversation: string | null): Promise<Profile> {
     if (this.#running.draining) throw new SallyportError('not_ready');
+    const { tenant, key } = principal;
+    await this.#parts.stops.check({ tenant, key, conversation });
     if (request.output_schema) checkOutputSchema(request.output_schema);
     const { workspaceRoots, isProtected, policy } = this.#parts;
+    const roots = rootsOf(principal, workspaceRoots);
     const path = request.project_path;
-    const projectPath = path === undefined ? null : await resolveProject(path, workspaceRoots, isProtected);
+    const projectPath = path === undefined ? null : await resolveProject(path, roots, isProtected);
     const profile = decideProfile(principal, request, projectPath, policy);
     if (request.max_budget_usd !== undefined && !this.#parts.isPriced(profile.model)) throw unpriced;
     return profile;
@@ -207,7 +215,8 @@ class OneNodeEngine implements OwnEngine {
     const found = await visible(this.#parts, principal, id);
     if (this.#running.draining) throw new SallyportError('not_ready');
     if (statusOf(this.#parts, found) === 'ended') throw new SallyportError('conversation_ended');
-    await stillAllowed(this.#parts, found.profile);
+    await this.#parts.stops.check({ tenant: found.tenant, key: found.key, conversation: id });
+    await stillAllowed(this.#parts, principal, found.profile);
     await this.#running.settle(keyOf(found.tenant, id));
     const accepted = await acceptNext(this.#parts, found, message, { requestId, claim });
     if (accepted === null) {
@@ -220,12 +229,15 @@ class OneNodeEngine implements OwnEngine {
     return this.#runningTurn(accepted, this.#running.launch(accepted, launch));
   }
 
-  /** A one-shot stops when whoever asked is gone. */
-  #stopWith(signal: AbortSignal, { turn, ended }: Running): void {
-    const leave = () => turn.stop({ reason: this.#running.draining ? 'shutdown' : 'client_left' });
-    signal.addEventListener('abort', leave, { once: true });
-    if (signal.aborted) leave();
-    void ended.then(() => signal.removeEventListener('abort', leave));
+  async #query(
+    principal: Principal,
+    request: QueryRequest,
+    chosen: Pick<FirstTurn, 'profile' | 'requestId' | 'claim'>,
+  ): Promise<StartedRun> {
+    const first = { ...chosen, kind: 'query' as const, id: newId('conv') };
+    const { accepted, running } = await this.#first(principal, request, first);
+    const stop = () => running.turn.stop({ reason: this.#running.draining ? 'shutdown' : 'client_left' });
+    return { ref: accepted.ref, turn: this.#runningTurn(accepted, running), stop };
   }
 
   #runningTurn(accepted: AcceptedTurn, { ended, waiting }: Running): RunningTurn {

@@ -2,7 +2,6 @@ import type {
   ApprovalDecisionRequest,
   ApprovalInfo,
   ApprovalStatus,
-  AuditLine,
   ClaudeMessage,
   ConversationDiff,
   ConversationInfo,
@@ -16,25 +15,31 @@ import type {
 import type { Readable } from 'node:stream';
 import type { Clock } from './clock.ts';
 import type { SallyportError } from './errors.ts';
+import type { KeyRing } from './keys.ts';
 import type { PolicySettings } from './policy.ts';
 import type {
   ApprovalStore,
   AuditStore,
+  BudgetStore,
   ConversationStore,
   ImageStore,
+  KeyStore,
   Log,
+  ResponseCache,
   Runner,
+  TenantStore,
   TranscriptStore,
   TurnStore,
   UsageStore,
   WorkspaceFile,
 } from './ports.ts';
 import type { Principal } from './principal.ts';
+import type { Stops } from './stops.ts';
 
 /** What a caller brings to a run besides the request. */
 export interface RunContext {
   readonly requestId: string;
-  /** Aborting it stops the run, unless it has an `idempotencyKey`. */
+  /** Aborting it stops the run, unless it has an `idempotencyKey` or others share it. */
   readonly signal: AbortSignal;
   /** The client's `Idempotency-Key`: with one that was used before, the turn it started is given again. */
   readonly idempotencyKey: string | null;
@@ -154,11 +159,6 @@ export interface Engine {
    * `validation_failed` when `updated_input` or `answers` do not fit the call.
    */
   decide(principal: Principal, id: string, decision: ApprovalDecisionRequest): Promise<ApprovalInfo>;
-  /** Lines of the audit log after a place, oldest first. */
-  audit(
-    principal: Principal,
-    page: { readonly after: number; readonly limit: number },
-  ): Promise<{ items: AuditLine[]; next_cursor: string | null }>;
   models(principal: Principal): { models: string[]; default: string };
   /** Stops accepting, interrupts what runs, and waits until every turn's end is committed. */
   close(): Promise<void>;
@@ -182,15 +182,26 @@ export interface EngineParts {
   readonly approvals: ApprovalStore;
   readonly images: ImageStore;
   readonly audit: AuditStore;
+  readonly keys: KeyStore;
+  readonly tenants: TenantStore;
+  readonly budgets: BudgetStore;
+  readonly keyRing: Pick<KeyRing, 'named' | 'watch'>;
+  /** Started. */
+  readonly stops: Stops;
   readonly runner: Runner;
   readonly clock: Clock;
   readonly logger: Log;
   readonly policy: PolicySettings;
+  /** Names the configuration in force in the audit log. */
+  readonly configuration: string;
   readonly workspaceRoots: readonly string[];
   /** True for the service's own directories, which no run may have as its workspace. */
   readonly isProtected: (path: string) => boolean;
   /** False: what a call of the model costs is not known, so it cannot have a budget. */
   readonly isPriced: (model: string) => boolean;
+  readonly responseCache: ResponseCache;
+  /** Seconds for which an answer may be given again; 0: never. */
+  readonly cacheTtlSeconds: number;
   /** Seconds without a message after which a conversation ends by itself. */
   readonly conversationTtlSeconds: number;
   /** Days after its end for which a conversation can be read. */

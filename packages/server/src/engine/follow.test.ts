@@ -88,7 +88,7 @@ test('a follower between two turns gets the message of the second before its ans
   await soon();
   await soon();
   const ref = store.takeOver();
-  const log = new TurnLog(store, systemClock, ref, live, 'key');
+  const log = new TurnLog(store, systemClock, ref, live, { actor: 'key', configuration: 'c' });
   for (const event of await store.append(ref, 0, [question])) live.event(event);
   log.delta('text', 'The answer');
   await soon();

@@ -18,6 +18,8 @@ export function forking(parts: EngineParts, exclusive: Exclusive): Engine['fork'
     const from = await visible(parts, principal, id);
     if (from.status === 'running' || from.status === 'waiting') throw busy();
     const { tenant } = from;
+    await parts.stops.check({ tenant, key: from.key, conversation: id });
+    await parts.stops.check({ tenant, key: principal.key, conversation: sessionId ?? null });
     const to = { tenant, id: sessionId ?? newId('conv'), sdkSession: newUuid() };
     try {
       await parts.runner.free(tenant, from.sdkSession);

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 
 /** Ids of the service: a word for what they name and 128 random bits. The only place of the server that draws randomness. */
-export function newId(kind: 'conv' | 'turn' | 'req' | 'proc' | 'call' | 'appr'): string {
+export function newId(kind: 'conv' | 'turn' | 'req' | 'proc' | 'call' | 'appr' | 'key' | 'stop'): string {
   return `${kind}-${randomBytes(16).toString('hex')}`;
 }
 

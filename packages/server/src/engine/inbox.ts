@@ -35,7 +35,7 @@ export function inbox(parts: EngineParts, desk: ApprovalDesk): Pick<Engine, 'app
       const decision = decisionOf(approval, request);
       const status = request.decision === 'allow' ? ('allowed' as const) : ('denied' as const);
       const made = { status, at: parts.clock.now(), by: principal.key };
-      const audit = auditOfDecision(approval, { ...made, edited: decision.input !== null });
+      const audit = auditOfDecision(approval, { ...made, edited: decision.input !== null }, parts.configuration);
       const decided = await parts.approvals.decide(principal.tenant, id, { ...made, decision }, audit);
       if (decided === null) throw new SallyportError('already_decided');
       parts.logger.info({ approval: id, status: decided.status, by: principal.key }, 'approval decided');

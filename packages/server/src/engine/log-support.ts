@@ -74,7 +74,7 @@ export class Side {
   constructor(store: MemoryLog, accepted: readonly LogEvent[] = []) {
     this.#store = store;
     this.ref = store.takeOver();
-    this.log = new TurnLog(store, systemClock, this.ref, this.live, 'key');
+    this.log = new TurnLog(store, systemClock, this.ref, this.live, { actor: 'key', configuration: 'c' });
     for (const event of accepted) this.live.event(event);
   }
 

@@ -11,6 +11,10 @@ export type StopCause =
   | { readonly reason: 'client_left' }
   | { readonly reason: 'interrupt' }
   | { readonly reason: 'shutdown' }
+  /** An admin has stopped it. */
+  | { readonly reason: 'stopped' }
+  /** The key that owns it is not valid any more. */
+  | { readonly reason: 'key_gone' }
   | { readonly reason: 'failed'; readonly error: SallyportError };
 
 /** All a result is made of. */
@@ -72,6 +76,10 @@ function stopped(stop: StopCause): Ending {
       return cut('interrupted', 'The run was interrupted.', 'interrupted');
     case 'shutdown':
       return cut('interrupted', 'The run was stopped because the service is stopping.', 'interrupted');
+    case 'stopped':
+      return cut('interrupted', 'The run was stopped by an admin.', 'interrupted');
+    case 'key_gone':
+      return cut('interrupted', 'The run was stopped because its key is not valid any more.', 'interrupted');
     case 'failed':
       return failed(stop.error);
   }

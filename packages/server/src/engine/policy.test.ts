@@ -13,10 +13,19 @@ import {
   type QueryRequest,
 } from '@sallyport/protocol';
 import { SallyportError } from './errors.ts';
-import { decideProfile, decideTool, type PolicySettings } from './policy.ts';
+import { unnarrowed } from './narrowing.ts';
+import { checkProfile, decideProfile, decideTool, modelsOf, rootsOf, type PolicySettings } from './policy.ts';
+import type { Narrowing } from './ports.ts';
 import type { Principal } from './principal.ts';
 
-const principal: Principal = { tenant: 't', key: 'k', role: 'user' };
+const principal: Principal = {
+  tenant: 't',
+  key: 'k',
+  secretHash: null,
+  role: 'user',
+  narrowing: null,
+  expiresAt: null,
+};
 const settings = (openToolsUnasked: boolean): PolicySettings => ({
   models: ['m1', 'm2'],
   defaultModel: 'm1',
@@ -77,4 +86,76 @@ test('whatever runs unasked is in the set of tools, inside the workspace, and al
     }),
     { numRuns: 2000 },
   );
+});
+
+const narrowed = (narrowing: Partial<Narrowing>): Principal => ({
+  ...principal,
+  narrowing: { ...unnarrowed, ...narrowing },
+});
+const codeOf = (work: () => unknown): string => {
+  try {
+    work();
+  } catch (error) {
+    return SallyportError.from(error).code;
+  }
+  return 'none';
+};
+
+test('a narrowed key gets the first of its models when it names none, and no other', () => {
+  const key = narrowed({ models: ['m2', 'm9'] });
+  assert.deepEqual(modelsOf(key, settings(true)), { models: ['m2'], default: 'm2' });
+  assert.equal(decideProfile(key, request({}), null, settings(true)).model, 'm2');
+  for (const model of ['m1', 'm9']) {
+    assert.equal(
+      codeOf(() => decideProfile(key, request({ model }), null, settings(true))),
+      'model_not_allowed',
+    );
+  }
+  const none = narrowed({ models: ['m9'] });
+  assert.deepEqual(modelsOf(none, settings(true)), { models: [], default: null });
+  assert.equal(
+    codeOf(() => decideProfile(none, request({}), null, settings(true))),
+    'model_not_allowed',
+  );
+});
+
+test('a narrowed key is refused the modes and tools it may not have, and gets those of the mode that it may', () => {
+  const key = narrowed({ permissionModes: ['acceptEdits'], tools: ['Read', 'Bash'] });
+  const decide = (fields: object) => decideProfile(key, request(fields), null, settings(true));
+  assert.deepEqual(decide({ permission_mode: 'acceptEdits' }).tools, ['Read']);
+  assert.deepEqual(decide({ permission_mode: 'acceptEdits', allowed_tools: ['Bash'] }).tools, ['Bash']);
+  assert.equal(
+    codeOf(() => decide({})),
+    'mode_not_allowed',
+  );
+  assert.equal(
+    codeOf(() => decide({ permission_mode: 'readOnly', allowed_tools: [] })),
+    'mode_not_allowed',
+  );
+  assert.throws(() => decide({ permission_mode: 'acceptEdits', allowed_tools: ['Read', 'Edit'] }), {
+    code: 'tool_not_allowed',
+    detail: 'This key may not use the tool Edit.',
+  });
+  const toolless = narrowed({ tools: [] });
+  assert.deepEqual(decideProfile(toolless, request({}), null, settings(true)).tools, []);
+});
+
+test('a conversation goes on only with a key that may have its profile', () => {
+  const profile = decideProfile(principal, request({ permission_mode: 'acceptEdits' }), null, settings(true));
+  const code = (narrowing: Partial<Narrowing>) =>
+    codeOf(() => checkProfile(narrowed(narrowing), profile, settings(true)));
+  assert.equal(code({}), 'none');
+  assert.equal(code({ permissionModes: ['acceptEdits'], tools: [...profile.tools], models: ['m1'] }), 'none');
+  assert.equal(code({ permissionModes: ['readOnly'] }), 'mode_not_allowed');
+  assert.equal(code({ tools: ['Read'] }), 'tool_not_allowed');
+  assert.equal(code({ models: ['m2'] }), 'model_not_allowed');
+});
+
+test('a narrowed key has projects only where both it and the service allow them', () => {
+  const roots = (own: string[] | null) => rootsOf(narrowed({ workspaceRoots: own }), ['/srv/a', '/srv/b']);
+  assert.deepEqual(roots(null), ['/srv/a', '/srv/b']);
+  assert.deepEqual(roots([]), []);
+  assert.deepEqual(roots(['/srv/a/x', '/srv/ab', '/etc']), ['/srv/a/x']);
+  assert.deepEqual(roots(['/srv']), ['/srv/a', '/srv/b']);
+  assert.deepEqual(roots(['/']), ['/srv/a', '/srv/b']);
 });

@@ -10,6 +10,7 @@ import {
 import { SallyportError } from './errors.ts';
 import type { Profile } from './ports.ts';
 import type { Principal } from './principal.ts';
+import { isWithin, type Place } from './workspaces.ts';
 
 /** What of the service's configuration decides what a run may do. */
 export interface PolicySettings {
@@ -19,9 +20,26 @@ export interface PolicySettings {
   readonly openToolsUnasked: boolean;
 }
 
+/** The models a key may use, of those the service offers; and the one it gets when it names none. */
+export function modelsOf({ narrowing }: Pick<Principal, 'narrowing'>, settings: PolicySettings) {
+  const { models, defaultModel } = settings;
+  const allowed = models.filter((model) => narrowing?.models?.includes(model) ?? true);
+  return { models: allowed, default: allowed.includes(defaultModel) ? defaultModel : (allowed[0] ?? null) };
+}
+
+/** The directories a key may have projects in: of several that hold each other, the inner ones. */
+export function rootsOf({ narrowing }: Pick<Principal, 'narrowing'>, roots: readonly string[]): readonly string[] {
+  const own = narrowing?.workspaceRoots ?? null;
+  if (own === null) return roots;
+  return roots.flatMap((root) => [
+    ...own.filter((path) => isWithin(root, path)),
+    ...(own.some((path) => isWithin(path, root)) ? [root] : []),
+  ]);
+}
+
 /**
- * What the run may be: the request within what the key and the service allow.
- * Throws `model_not_allowed`. `projectPath` must already be a real path inside an allowed root.
+ * What the run may be: the request within what the key and the service allow. Throws `model_not_allowed`,
+ * `mode_not_allowed` or `tool_not_allowed`. `projectPath` must already be a real path inside an allowed root.
  */
 export function decideProfile(
   principal: Principal,
@@ -29,20 +47,46 @@ export function decideProfile(
   projectPath: string | null,
   settings: PolicySettings,
 ): Profile {
-  const model = request.model ?? settings.defaultModel;
-  if (!settings.models.includes(model)) throw new SallyportError('model_not_allowed');
-  const tools = request.allowed_tools ?? defaultTools(request.permission_mode);
-  return {
+  const { permission_mode: permissionMode, allowed_tools: named } = request;
+  const { models, default: usual } = modelsOf(principal, settings);
+  const model = request.model ?? usual;
+  if (model === null || !models.includes(model)) throw new SallyportError('model_not_allowed');
+  // Tools that are named are refused, those of the mode are left out.
+  const tools = named ?? defaultTools(permissionMode).filter((tool) => mayHave(principal, tool));
+  const profile: Profile = {
     tenant: principal.tenant,
     projectPath,
-    access: accessFor(request.permission_mode, tools),
-    permissionMode: request.permission_mode,
+    access: accessFor(permissionMode, tools),
+    permissionMode,
     tools,
     model,
     effort: request.effort ?? null,
     systemPrompt: request.system_prompt ? request.system_prompt : null,
     outputSchema: request.output_schema ?? null,
   };
+  checkProfile(principal, profile, settings);
+  return profile;
+}
+
+const mayHave = ({ narrowing }: Pick<Principal, 'narrowing'>, tool: ToolName): boolean =>
+  narrowing?.tools?.includes(tool) ?? true;
+
+/**
+ * Refuses a profile that is more than the key may have, as it is now: `model_not_allowed`, `mode_not_allowed` or
+ * `tool_not_allowed`.
+ */
+export function checkProfile(
+  principal: Pick<Principal, 'narrowing'>,
+  { model, permissionMode, tools }: Profile,
+  settings: PolicySettings,
+): void {
+  if (!modelsOf(principal, settings).models.includes(model)) throw new SallyportError('model_not_allowed');
+  const modes = principal.narrowing?.permissionModes ?? null;
+  if (modes !== null && !modes.includes(permissionMode)) throw new SallyportError('mode_not_allowed');
+  const refused = tools.find((tool) => !mayHave(principal, tool));
+  if (refused !== undefined) {
+    throw new SallyportError('tool_not_allowed', { detail: `This key may not use the tool ${refused}.` });
+  }
 }
 
 /** A workspace is writable only for a run that has a tool which may write. */
@@ -58,8 +102,8 @@ export type Decision =
 /** A tool call as the policy sees it. */
 export interface ToolRequest {
   readonly name: string;
-  /** `inside`: every path it names stays in the workspace. `sensitive`: inside, but of a file that can make programs run. */
-  readonly place: 'inside' | 'sensitive' | 'outside';
+  /** Where the paths it names lead: the worst of them. */
+  readonly place: Place;
 }
 
 const deny = (rule: string, reason: string): Decision => ({ decision: 'deny', rule, reason });

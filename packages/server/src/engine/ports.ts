@@ -1,5 +1,7 @@
 /** All that the domain needs from outside. */
 export * from './ports/approvals.ts';
+export * from './ports/budgets.ts';
+export * from './ports/cache.ts';
 export * from './ports/guard.ts';
 export * from './ports/records.ts';
 export * from './ports/run.ts';

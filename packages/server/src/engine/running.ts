@@ -1,12 +1,14 @@
 import type { ApprovalInfo } from '@sallyport/protocol';
 import type { ApprovalDesk } from './approval-desk.ts';
 import { approvalInfo } from './approvals.ts';
+import { mayCall } from './budgets.ts';
 import { logOf } from './conversations.ts';
 import type { EngineParts, TurnOutcome } from './engine.ts';
 import { SallyportError } from './errors.ts';
 import type { LiveLogs } from './live.ts';
 import { abandonedResult, type StopCause } from './outcome.ts';
 import { StaleEpochError, type ModelCall, type RunOrder, type TurnCounters } from './ports.ts';
+import type { Whose } from './stops.ts';
 import { TurnLog } from './turn-log.ts';
 import { Turn } from './turn.ts';
 import { endOf, type AcceptedTurn } from './turns.ts';
@@ -20,6 +22,7 @@ export interface Launch extends Pick<RunOrder, 'prompt' | 'files' | 'resume'> {
 
 /** A turn that runs. */
 export interface Running {
+  readonly whose: Whose;
   readonly turn: Turn;
   /** Never rejects. */
   readonly ended: Promise<TurnOutcome>;
@@ -50,24 +53,30 @@ export class RunningTurns {
     return this.#draining;
   }
 
+  /** Runs an accepted turn. It is stopped at once when a stop names it, and as soon as the key that owns it is not valid. */
   launch(accepted: AcceptedTurn, launch: Launch): Running {
-    const { ref } = accepted;
+    const { ref, conversation } = accepted;
+    const whose: Whose = { tenant: ref.tenant, key: conversation.key, conversation: ref.conversation };
     const live = this.#logs.acquire(ref.tenant, ref.conversation);
-    const { turns, clock } = this.#parts;
-    const log = new TurnLog(turns, clock, ref, live, accepted.conversation.key);
+    const { turns, clock, stops, keyRing, configuration } = this.#parts;
+    const log = new TurnLog(turns, clock, ref, live, { actor: whose.key, configuration });
     for (const event of accepted.events) log.live.event(event);
     const turn = this.#turnOf(accepted, launch, log);
     if (this.#closing) turn.stop({ reason: 'shutdown' });
+    if (stops.holds(whose)) turn.stop({ reason: 'stopped' });
     if (this.#draining) turn.free();
+    const owner = keyRing.watch({ tenant: whose.tenant, key: whose.key });
+    onAbort(owner.gone, () => turn.stop({ reason: 'key_gone' }));
     const name = keyOf(ref.tenant, ref.conversation);
     const over = new AbortController();
     const ended = this.#endOf(accepted, log, turn).finally(() => {
       over.abort();
+      owner.release();
       this.#running.delete(name);
       this.#logs.release(ref.tenant, ref.conversation);
     });
-    const seconds = accepted.conversation.limits.timeoutSeconds;
-    const running = { turn, ended, waiting: waitingAfter(turn, seconds * 1000, over.signal) };
+    const seconds = conversation.limits.timeoutSeconds;
+    const running = { whose, turn, ended, waiting: waitingAfter(turn, seconds * 1000, over.signal) };
     this.#running.set(name, running);
     return running;
   }
@@ -79,6 +88,17 @@ export class RunningTurns {
     running.turn.stop(cause);
     await running.ended;
     return true;
+  }
+
+  /**
+   * Stops all turns that match, none after the other, and waits for their ends. Gives how many there were; never rejects
+   * unless `matches` throws.
+   */
+  async stopWhere(matches: (whose: Whose) => boolean, cause: StopCause): Promise<number> {
+    const matching = [...this.#running.values()].filter(({ whose }) => matches(whose));
+    for (const { turn } of matching) turn.stop(cause);
+    await Promise.all(matching.map(({ ended }) => ended));
+    return matching.length;
   }
 
   /**
@@ -115,13 +135,14 @@ export class RunningTurns {
   }
 
   #turnOf(accepted: AcceptedTurn, { requestId, earlier, ...launch }: Launch, log: TurnLog): Turn {
-    const { ref, conversation, messageUuid } = accepted;
+    const { ref, conversation, messageUuid, budgetUsd } = accepted;
     const { profile, limits, sdkSession, key, kind } = conversation;
     // A slot's files outlive a one-shot only where there can be any, as it can be continued.
     const keepFiles = kind === 'conversation' || profile.access === 'rw' || launch.files.length > 0;
     const order: RunOrder = {
       ...launch,
       ...limits,
+      budgetUsd,
       ref,
       key,
       profile,
@@ -142,6 +163,7 @@ export class RunningTurns {
       maxTurns: limits.maxTurns,
       timeoutSeconds: limits.timeoutSeconds,
       waitingCounts: kind === 'query',
+      mayCall: (spentUsd) => mayCall(this.#parts, { turn: ref, key }, spentUsd),
       events: async () =>
         (await logOf(this.#parts, ref.tenant, ref.conversation)).filter((event) => event.turn === ref.turn),
     });
@@ -175,4 +197,9 @@ function waitingAfter(turn: Turn, ms: number, over: AbortSignal): Promise<Approv
     over.addEventListener('abort', () => clearTimeout(timer), { once: true });
     turn.onWaiting(tell);
   });
+}
+
+function onAbort(signal: AbortSignal, listener: () => void): void {
+  signal.addEventListener('abort', listener, { once: true });
+  if (signal.aborted) listener();
 }

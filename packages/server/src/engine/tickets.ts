@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from './clock.ts';
 import { newSecret } from './ids.ts';
-import type { TicketStore } from './ports.ts';
+import type { TicketOwner, TicketStore } from './ports.ts';
 import type { Principal } from './principal.ts';
 
 /** How long a ticket can be used, in seconds. */
@@ -11,7 +11,7 @@ export const ticketSeconds = 30;
 export interface Tickets {
   issue(principal: Principal): Promise<string>;
   /** Uses a ticket up and gives whose it was; null when it is none, was used, or its time has passed. Takes any text. */
-  redeem(ticket: string): Promise<{ readonly tenant: string; readonly key: string } | null>;
+  redeem(ticket: string): Promise<TicketOwner | null>;
 }
 
 const hashOf = (ticket: string): string => createHash('sha256').update(ticket, 'utf8').digest('hex');
@@ -19,11 +19,11 @@ const hashOf = (ticket: string): string => createHash('sha256').update(ticket, '
 /** Tickets over a store that keeps their hashes only. */
 export function createTickets(store: TicketStore, clock: Clock): Tickets {
   return {
-    async issue({ tenant, key }) {
+    async issue({ tenant, key, secretHash }) {
       const ticket = newSecret('ticket-');
       const now = clock.now();
       await store.sweep(now);
-      await store.put(hashOf(ticket), { tenant, key, expiresAt: now + ticketSeconds * 1000 });
+      await store.put(hashOf(ticket), { tenant, key, secretHash, expiresAt: now + ticketSeconds * 1000 });
       return ticket;
     },
     redeem: (ticket) => store.take(hashOf(ticket), clock.now()),

@@ -1,5 +1,5 @@
 import type { Delta, LogEvent, LogEventBody } from '@sallyport/protocol';
-import { auditOf } from './audit.ts';
+import { auditOf, type Stamp } from './audit.ts';
 import type { Clock } from './clock.ts';
 import type { LiveLog } from './live.ts';
 import type { TurnCounters, TurnEnd, TurnRef, TurnStore } from './ports.ts';
@@ -24,7 +24,7 @@ export class TurnLog {
   readonly #store: LogWriter;
   readonly #clock: Clock;
   readonly #ref: TurnRef;
-  readonly #actor: string;
+  readonly #stamp: Stamp;
   #tail: Promise<unknown> = Promise.resolve();
   #pending = 0;
   /** The first failure: after it nothing is written any more. */
@@ -41,10 +41,9 @@ export class TurnLog {
   /** Blocks that the log holds and no `restart` has withdrawn. */
   readonly #standing = new WeakSet<Block>();
 
-  /** `actor` is the key that the audit log names. */
-  constructor(store: LogWriter, clock: Clock, ref: TurnRef, live: LiveLog, actor: string) {
+  constructor(store: LogWriter, clock: Clock, ref: TurnRef, live: LiveLog, stamp: Stamp) {
     this.live = live;
-    this.#actor = actor;
+    this.#stamp = stamp;
     this.#store = store;
     this.#clock = clock;
     this.#ref = ref;
@@ -86,7 +85,7 @@ export class TurnLog {
     if (body.type === 'restart') return this.#endBlock(() => this.#restart(state));
     return this.commit(async () => {
       const at = this.#clock.now();
-      const audit = auditOf(this.#ref, this.#actor, at, body);
+      const audit = auditOf(this.#ref, this.#stamp, at, body);
       const [event = null] = await this.#store.append(this.#ref, at, [body], state, audit);
       return { event, value: undefined };
     });

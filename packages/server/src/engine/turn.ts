@@ -48,6 +48,7 @@ export interface TurnParts {
   readonly waitingCounts: boolean;
   /** Set when an earlier process of the service ran the turn and lost it. */
   readonly earlier: { readonly counters: TurnCounters; readonly calls: readonly ModelCall[] } | null;
+  readonly mayCall: RunHost['mayCall'];
   /** The turn's own events so far. */
   readonly events: () => Promise<Remains['events']>;
 }
@@ -264,12 +265,16 @@ export class Turn implements RunHost {
 
   toolRefused = (id: string) => this.#gate.toolRefused(id);
 
-  batchEnded(turn: BrokerTurn): 'continue' | 'stop' {
+  mayCall: RunHost['mayCall'] = (spentUsd) => this.#parts.mayCall(spentUsd);
+
+  async batchEnded(turn: BrokerTurn): Promise<'continue' | 'stop'> {
     const { maxTurns, order } = this.#parts;
     this.#batches += 1;
     this.#count();
+    const spentUsd = turn.spentUsd();
     if (this.#batches >= maxTurns) this.#stop ??= { reason: 'max_turns', limit: maxTurns };
-    else if (order.budgetUsd !== null && turn.spentUsd() >= order.budgetUsd) this.#stop ??= { reason: 'max_budget' };
+    else if (order.budgetUsd !== null && spentUsd >= order.budgetUsd) this.#stop ??= { reason: 'max_budget' };
+    else if ((await this.mayCall(spentUsd)) === 'no') this.#stop ??= { reason: 'max_budget' };
     return this.#stop ? 'stop' : 'continue';
   }
 

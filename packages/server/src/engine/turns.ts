@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ErrorCode, LogEvent, QueryRequest, StreamItem } from '@sallyport/protocol';
+import { withReservation, type TurnBudget } from './budgets.ts';
 import { logOf } from './conversations.ts';
 import type { EngineParts, TurnOutcome } from './engine.ts';
 import { SallyportError } from './errors.ts';
@@ -12,6 +13,7 @@ import {
   ClaimTakenError,
   ConversationExistsError,
   StaleEpochError,
+  type AcceptNextTurn,
   type ConversationRecord,
   type IdempotencyClaim,
   type Profile,
@@ -27,8 +29,8 @@ import type { Turn } from './turn.ts';
 
 const commitPauses = [50, 200, 1000];
 
-/** A turn whose acceptance is committed. */
-export interface AcceptedTurn {
+/** A turn whose acceptance is committed, with what was reserved for it. */
+export interface AcceptedTurn extends TurnBudget {
   readonly ref: TurnRef;
   readonly conversation: ConversationRecord;
   readonly messageUuid: string;
@@ -66,7 +68,8 @@ export interface FirstTurn {
 
 /**
  * Commits a new conversation with its first turn and the user's message. Nothing has run when it rejects, with
- * `conversation_exists` when the id is taken. Throws `ClaimTakenError` when another request was quicker.
+ * `conversation_exists` when the id is taken, `budget_exhausted` or, where a budget needs a price, `model_not_allowed`.
+ * Throws `ClaimTakenError` when another request was quicker.
  */
 export async function acceptFirst(
   parts: EngineParts,
@@ -88,11 +91,14 @@ export async function acceptFirst(
     createdAt: at,
   };
   const events = [{ type: 'user_message' as const, text: request.prompt, message_uuid: messageUuid }];
+  const kept: KeptRequest = { requestId: chosen.requestId, files: request.files, body: request };
+  const turn = { conversation, turn: newId('turn'), request: kept, at, events, claim: chosen.claim };
+  const name = { tenant: principal.tenant, conversation: chosen.id, turn: turn.turn };
   try {
-    const kept: KeptRequest = { requestId: chosen.requestId, files: request.files, body: request };
-    const turn = { conversation, turn: newId('turn'), request: kept, at, events, claim: chosen.claim };
-    const accepted = await parts.turns.accept(turn);
-    return { ref: accepted.ref, conversation, messageUuid, ...told(accepted.events), first: true };
+    return await withReservation(parts, { turn: name, key: principal.key }, conversation, async (budget) => {
+      const accepted = await parts.turns.accept(turn);
+      return { ref: accepted.ref, conversation, messageUuid, ...told(accepted.events), first: true, ...budget };
+    });
   } catch (error) {
     if (error instanceof ClaimTakenError) throw error;
     if (error instanceof ConversationExistsError) throw new SallyportError('conversation_exists', { cause: error });
@@ -100,29 +106,46 @@ export async function acceptFirst(
   }
 }
 
-/** Commits the next turn of a conversation; null when it is not idle any more. Nothing has run when it rejects. */
+/**
+ * Commits the next turn of a conversation, for which its owner pays; null when it is not idle any more. Nothing has run
+ * when it rejects, as `acceptFirst` does.
+ */
 export async function acceptNext(
   parts: EngineParts,
   conversation: StoredConversation,
   message: string,
   { requestId, claim }: Pick<FirstTurn, 'requestId' | 'claim'>,
 ): Promise<AcceptedTurn | null> {
+  const { tenant, id, key } = conversation;
   const messageUuid = newUuid();
-  const accepted = await parts.turns
-    .acceptNext({
-      tenant: conversation.tenant,
-      conversation: conversation.id,
-      turn: newId('turn'),
-      request: { requestId, files: undefined, body: { message } } satisfies KeptRequest,
-      at: parts.clock.now(),
-      events: [{ type: 'user_message', text: message, message_uuid: messageUuid }],
-      claim,
-    })
-    .catch((error: unknown) => {
-      if (error instanceof ClaimTakenError) throw error;
-      throw SallyportError.from(error);
+  const turn = newId('turn');
+  const name = { tenant, conversation: id, turn };
+  const next: AcceptNextTurn = {
+    ...name,
+    request: { requestId, files: undefined, body: { message } } satisfies KeptRequest,
+    at: parts.clock.now(),
+    events: [{ type: 'user_message', text: message, message_uuid: messageUuid }],
+    claim,
+  };
+  try {
+    return await withReservation(parts, { turn: name, key }, conversation, async (budget) => {
+      const accepted = await parts.turns.acceptNext(next);
+      return (
+        accepted && { ref: accepted.ref, conversation, messageUuid, ...told(accepted.events), first: false, ...budget }
+      );
     });
-  return accepted && { ref: accepted.ref, conversation, messageUuid, ...told(accepted.events), first: false };
+  } catch (thrown) {
+    if (thrown instanceof ClaimTakenError) throw thrown;
+    const error = SallyportError.from(thrown);
+    // What the running turn has reserved may be all that is left.
+    if (error.code === 'budget_exhausted' && (await isBusy(parts, conversation))) return null;
+    throw error;
+  }
+}
+
+async function isBusy(parts: EngineParts, { tenant, id }: StoredConversation): Promise<boolean> {
+  const status = (await parts.conversations.get(tenant, id))?.status;
+  return status === 'running' || status === 'waiting';
 }
 
 const told = (events: readonly LogEvent[]) => ({ events, lastSeq: events.at(-1)?.seq ?? 0 });
@@ -139,13 +162,13 @@ const refusals: ReadonlySet<ErrorCode> = new Set([
 /** The end of a turn. */
 export interface TurnEnding {
   readonly outcome: TurnOutcome;
-  /** Commits the end; null when it is committed or another writer has taken over. */
+  /** Commits what is left of the end; null when nothing is, or another writer has taken over. */
   readonly commit: (() => Promise<void>) | null;
 }
 
 /**
- * Runs an accepted turn and commits its end. Never rejects: an end that cannot be committed is an error of the outcome.
- * Null: the service stops while a human is awaited, and the turn has no end yet.
+ * Runs an accepted turn, commits its end and then releases what it had reserved. Never rejects: an end that cannot be
+ * committed is an error of the outcome. Null: the service stops while a human is awaited, and the turn has no end yet.
  */
 export async function endOf(
   parts: EngineParts,
@@ -153,23 +176,32 @@ export async function endOf(
   log: TurnLog,
   turn: Turn,
 ): Promise<TurnEnding | null> {
-  const { ref, lastSeq } = accepted;
+  const { ref, lastSeq, reserved } = accepted;
   const outcome = await turn.run();
   if (outcome === null) return null;
   const { result, error } = outcome;
   const names = { turn: ref.turn, conversation: ref.conversation };
   if (error) parts.logger.warn({ ...names, code: error.code, err: error.cause }, 'turn failed');
-  const commit = () => commitEnd(parts, accepted, log, { ...outcome, files: turn.files });
   let stored = false;
-  try {
-    await patiently(commit);
+  let released = !reserved;
+  const commit = async () => {
+    if (!stored) await commitEnd(parts, accepted, log, { ...outcome, files: turn.files });
     stored = true;
-    return { outcome: { result, messages: messagesOf(await ownEvents(parts, ref)), error }, commit: null };
+    if (!released) await parts.budgets.release(ref);
+    released = true;
+  };
+  try {
+    await patiently(commit).catch((thrown: unknown) => {
+      if (!stored) throw thrown;
+      parts.logger.error({ ...names, err: thrown }, 'what a turn had reserved is not released');
+    });
+    const messages = messagesOf(await ownEvents(parts, ref));
+    return { outcome: { result, messages, error }, commit: released ? null : commit };
   } catch (thrown) {
     parts.logger.error({ ...names, lastSeq, err: thrown }, 'the end of a turn is not stored');
     const failure = SallyportError.from(thrown);
     log.live.fail(failure);
-    const over = stored || thrown instanceof StaleEpochError;
+    const over = (stored && released) || thrown instanceof StaleEpochError;
     return { outcome: { result, messages: [], error: failure }, commit: over ? null : commit };
   }
 }
@@ -229,11 +261,12 @@ export async function* eventsOf(
   }
 }
 
-/** Ends a turn that an earlier process of the service left open and that cannot go on. */
+/** Ends a turn that an earlier process of the service left open and that cannot go on, and releases what it had reserved. */
 export async function endAbandoned(parts: EngineParts, { turn, conversation }: UnfinishedTurn): Promise<void> {
   const { ref } = turn;
   const result = abandonedResult(ref.conversation, conversation.profile.model);
   const at = parts.clock.now();
   await parts.turns.finish(ref, { state: 'interrupted', at, result, code: null, nothingRan: false, files: [] });
+  await parts.budgets.release(ref);
   parts.logger.warn({ turn: ref.turn, conversation: ref.conversation }, 'ended a turn that the last process left open');
 }

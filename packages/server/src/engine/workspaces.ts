@@ -2,9 +2,14 @@ import { lstat, readlink, realpath, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, sep } from 'node:path';
 import { SallyportError } from './errors.ts';
 import type { WorkspaceView } from './ports.ts';
-import type { ToolRequest } from './policy.ts';
+
+/** Where a path leads. `sensitive`: inside the workspace, but to a file that can make programs run. */
+export type Place = 'inside' | 'sensitive' | 'outside';
 
 const maxLinks = 40;
+/** Longer ones the system cannot look up. */
+const maxNameBytes = 255;
+const maxPathBytes = 4095;
 
 /** True when the path is the root or below it. Both must be absolute and without `..`. */
 export function isWithin(root: string, path: string): boolean {
@@ -55,7 +60,7 @@ const isTakenAsItIs = (path: string) => path === path.trim() && !/^~(?:\/|$)/u.t
  * Follows a path component by component, links included, as it stands at this moment. The path is as Claude names it.
  * Answers `outside` as soon as it leaves the workspace or cannot be followed.
  */
-export async function placeOf(view: WorkspaceView, path: string): Promise<ToolRequest['place']> {
+export async function placeOf(view: WorkspaceView, path: string): Promise<Place> {
   if (!isTakenAsItIs(path)) return 'outside';
   const absolute = isAbsolute(path) ? path : join(view.root, path);
   if (!isWithin(view.root, absolute)) return 'outside';
@@ -70,7 +75,9 @@ export async function placeOf(view: WorkspaceView, path: string): Promise<ToolRe
       continue;
     }
     const next = join(current, part);
+    if (Buffer.byteLength(part) > maxNameBytes || Buffer.byteLength(next) > maxPathBytes) return 'outside';
     const target = await linkTarget(next);
+    if (target === undefined) return 'outside';
     if (target === null) {
       current = next;
       continue;
@@ -86,13 +93,17 @@ export async function placeOf(view: WorkspaceView, path: string): Promise<ToolRe
   return names.some((name) => sensitive.has(name.toLowerCase())) ? 'sensitive' : 'inside';
 }
 
-/** Where a link leads, or null when the path is no link or does not exist. Any other failure is thrown. */
-async function linkTarget(path: string): Promise<string | null> {
+/**
+ * Where a link leads; null when the path is no link or does not exist, undefined when it was changed just now. Any other
+ * failure is thrown.
+ */
+async function linkTarget(path: string): Promise<string | null | undefined> {
   try {
     return (await lstat(path)).isSymbolicLink() ? await readlink(path) : null;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;
+    if (code === 'EINVAL') return undefined; // a link no more
     throw error;
   }
 }
@@ -140,7 +151,7 @@ function globBase(path: string, pattern: string): string {
 }
 
 /** Where all the paths of a tool call lie: the worst of them. */
-export async function placeOfCall(view: WorkspaceView, name: string, input: Input): Promise<ToolRequest['place']> {
+export async function placeOfCall(view: WorkspaceView, name: string, input: Input): Promise<Place> {
   const paths = pathsOf(name, input);
   if (paths === null) return 'outside';
   const places = await Promise.all(paths.map((path) => placeOf(view, path)));

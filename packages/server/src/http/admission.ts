@@ -1,13 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Operation } from '@sallyport/protocol';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Clock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
-import { authenticate, type Credentials } from './auth.ts';
+import { authenticate, letIn, type Credentials, type Door } from './auth.ts';
 import { checkBodyHeaders } from './body.ts';
 import type { LastExchange } from './errors.ts';
 import { answerPreflight, isPreflight, setCommonHeaders } from './headers.ts';
 import type { HostCheck } from './hosts.ts';
-import type { Rates } from './rate-limit.ts';
+import { addKeyWatch, watchKey } from './key-watch.ts';
 import type { RouteBook } from './routes.ts';
 
 /** Answered under every host name and while the service closes, as whoever probes knows only its address. */
@@ -16,13 +17,10 @@ const probes: ReadonlySet<string> = new Set(['health', 'livez', 'readyz']);
 const isProbe = (request: FastifyRequest): boolean => probes.has(request.routeOptions.config.operation?.id ?? '');
 
 /** What a request is judged by before any of its body is read. */
-export interface Gate {
+export interface Gate extends Door {
   readonly credentials: Credentials;
   readonly hosts: HostCheck;
   readonly origins: ReadonlySet<string>;
-  readonly rates: Rates;
-  /** The address of the client. */
-  readonly addressOf: (raw: IncomingMessage) => string;
   readonly routes: RouteBook;
   readonly clock: Clock;
   readonly last: LastExchange;
@@ -79,6 +77,20 @@ function checkOrigin(gate: Gate, request: FastifyRequest): void {
   throw new SallyportError('origin_not_allowed');
 }
 
+/** Lets the key of a request in, where one is needed, and watches it from then on. */
+async function admitKey(gate: Gate, request: FastifyRequest, reply: FastifyReply, operation: Operation): Promise<void> {
+  const { id, right, method, path, uncounted: free = false } = operation;
+  if (right === 'public') return;
+  const find = () => authenticate(request, operation, gate.credentials);
+  try {
+    const principal = await letIn(request.raw, gate, { find, right, operation: id, free });
+    watchKey(gate.credentials.keys, principal, request, reply);
+    if (method === 'GET' && path.startsWith('/api/admin/')) await gate.journal.read(principal, id);
+  } finally {
+    reply.headers(gate.rates.headersOf(request.raw));
+  }
+}
+
 /** Judges a request by its route and headers, in this order: closing, host, route, origin, key, right, rate. */
 async function admit(gate: Gate, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
   const { operation, documentation } = request.routeOptions.config;
@@ -93,12 +105,7 @@ async function admit(gate: Gate, request: FastifyRequest, reply: FastifyReply): 
   if (documentation) return undefined;
   if (!operation) throw new SallyportError('internal', { cause: new Error('a route has no operation') });
   if (operation.path.startsWith('/api/')) checkOrigin(gate, request);
-  const find = () => authenticate(request, operation, gate.credentials);
-  try {
-    await gate.rates.admit(request.raw, find, operation.uncounted);
-  } finally {
-    reply.headers(gate.rates.headersOf(request.raw));
-  }
+  await admitKey(gate, request, reply, operation);
   if (!isProbe(request) && gate.isClosing()) throw new SallyportError('not_ready'); // meanwhile
   return undefined;
 }
@@ -107,6 +114,7 @@ async function admit(gate: Gate, request: FastifyRequest, reply: FastifyReply): 
 export function addAdmission(app: FastifyInstance, gate: Gate): void {
   app.decorateRequest('principal', null);
   app.decorateRequest('failure', null);
+  addKeyWatch(app);
   app.addHook('onRequest', async (request, reply) => {
     beginRequest(gate, request, reply);
     return admit(gate, request, reply);

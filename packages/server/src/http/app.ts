@@ -1,5 +1,6 @@
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify';
 import { openApiDocument, operations, type Bounds } from '@sallyport/protocol';
+import type { Admin, Journal } from '../engine/admin.ts';
 import type { Clock } from '../engine/clock.ts';
 import type { Engine } from '../engine/engine.ts';
 import { SallyportError } from '../engine/errors.ts';
@@ -22,7 +23,7 @@ import { ticketHandlers } from './handlers/tickets.ts';
 import { turnHandlers } from './handlers/turns.ts';
 import { allowedOrigins, requestIdOf } from './headers.ts';
 import { createHostCheck } from './hosts.ts';
-import { Rates, type Limiters } from './rate-limit.ts';
+import { limitsFor, Rates, type Limiters } from './rate-limit.ts';
 import { addOperations, RouteBook, type Handlers } from './routes.ts';
 import { OpenRuns } from './runs.ts';
 import { addSocket } from './socket.ts';
@@ -48,6 +49,8 @@ export interface AppOptions {
   readonly engine: Engine;
   readonly keys: KeyRing;
   readonly tickets: Tickets;
+  readonly admin: Admin;
+  readonly journal: Journal;
   readonly bounds: Bounds;
   readonly clock: Clock;
   readonly logger: FastifyBaseLogger;
@@ -133,7 +136,8 @@ function gateOf(options: AppOptions, state: AppState, last: LastExchange): Gate 
     credentials: { keys, tickets },
     hosts: createHostCheck(options.host, options.publicHosts),
     origins: allowedOrigins(options.corsOrigins),
-    rates: new Rates({ limiters, limitsOf: () => limits, addressOf }),
+    rates: new Rates({ limiters, limitsOf: (principal) => limitsFor(principal, limits), addressOf }),
+    journal: options.journal,
     addressOf,
     routes: state.routes,
     clock: options.clock,
@@ -184,7 +188,7 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
     ...serviceHandlers(options, isClosing),
     ...claudeHandlers(engine, state.runs, options.claudeHealth),
     stream: streamHandler(engine, state.runs, timing),
-    ...adminHandlers(engine),
+    ...adminHandlers(options.admin),
     ...conversationHandlers(engine),
     ...turnHandlers(engine, state.runs, timing),
     ...fileHandlers(engine),

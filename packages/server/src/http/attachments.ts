@@ -1,4 +1,5 @@
-import { Transform, type TransformCallback } from 'node:stream';
+import { Transform, type Readable, type TransformCallback } from 'node:stream';
+import type { FastifyReply } from 'fastify';
 
 /** RFC 5987: what of a name stands as it is. */
 const encoded = (name: string): string =>
@@ -13,6 +14,14 @@ export function attachmentHeaders(type: string, name: string): Record<string, st
     'content-security-policy': 'sandbox',
     'x-content-type-options': 'nosniff',
   };
+}
+
+/** Answers with bytes as they come. They are closed, and it throws `invalid_key`, when the key of their reader is gone. */
+export function sendBytes(reply: FastifyReply, bytes: Readable): FastifyReply {
+  const { keyGone } = reply.request;
+  if (keyGone?.aborted) bytes.destroy();
+  keyGone?.throwIfAborted();
+  return reply.send(bytes);
 }
 
 /**

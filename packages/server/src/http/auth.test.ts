@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bearer, exchange, listen, roles, secretOf, testApp } from './testing.ts';
+import { bearer, exchange, listen, principalOf, roles, secretOf, testApp } from './testing.ts';
 
 const models = '/api/claude/models';
 
@@ -12,7 +12,7 @@ test('a known key is its principal, whatever the case of the scheme', async () =
   const lower = { authorization: `bearer  ${secretOf('user')} ` };
   assert.equal((await app.inject({ url: models, headers: lower })).statusCode, 200);
   await app.inject({ method: 'POST', url: '/api/claude/query', headers: bearer('user'), payload: { prompt: 'x' } });
-  assert.deepEqual(engine.calls[0]?.principal, { tenant: 'default', key: 'user', role: 'user' });
+  assert.deepEqual(engine.calls[0]?.principal, principalOf('user'));
   await app.close();
 });
 

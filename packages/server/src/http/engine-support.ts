@@ -251,11 +251,6 @@ export class TestEngine implements Engine {
     return open();
   }
 
-  async audit(principal: Principal, page: { after: number; limit: number }) {
-    this.#ask('audit', principal, undefined, page);
-    return { items: [], next_cursor: null };
-  }
-
   async approvals(principal: Principal, list: ApprovalsRequest) {
     this.#ask('approvals', principal, undefined, list);
     const at = Number(list.cursor ?? 0);

@@ -97,13 +97,15 @@ export type LastExchange = WeakMap<Socket, { readonly request: IncomingMessage; 
 
 /**
  * Answers what never became a request: bytes that are not HTTP, headers that are too large or too slow. Writes only
- * where no other answer has begun on the socket, and always closes it.
+ * where no other answer is owed or has begun on the socket, and always closes it.
  */
 export function answerClientError(error: Error, socket: Socket, last: LastExchange, log: FastifyBaseLogger): void {
   const cause = (error as NodeJS.ErrnoException).code ?? 'unknown';
   const { request, response } = last.get(socket) ?? {};
-  const answering = response?.headersSent === true && !(response.writableFinished && request?.complete === true);
-  if (!socket.writable || cause === 'ECONNRESET' || answering) {
+  // What is written while an answer is owed to a whole request, or has begun, would be taken for it.
+  const isWhole = request?.complete === true && request.httpVersionMajor > 0;
+  const owes = response !== undefined && (isWhole ? !response.writableFinished : response.headersSent);
+  if (!socket.writable || cause === 'ECONNRESET' || owes) {
     socket.destroy();
     return;
   }

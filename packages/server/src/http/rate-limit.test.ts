@@ -8,7 +8,7 @@ import type { Principal } from '../engine/principal.ts';
 import { addressReader, subjectOfAddress } from './client-address.ts';
 import { Rates } from './rate-limit.ts';
 import { limitedApp, told } from './rate-support.ts';
-import { bearer, exchange, listen, localLimiters, secretOf } from './testing.ts';
+import { bearer, exchange, listen, localLimiters, principalOf, secretOf } from './testing.ts';
 
 const limit = { timeout: 20_000 };
 const page = 'http://localhost:3000';
@@ -175,9 +175,9 @@ const ratesOf = (limitsOf: (principal: Principal | null) => RateLimits) =>
 
 test('each key has the limits that are its own', async () => {
   const rates = ratesOf((principal) => ({ perMinute: principal?.role === 'admin' ? 0 : 1, perHour: 0, burst: 0 }));
-  for (const role of ['admin', 'user'] as const) await rates.count({ tenant: 'a', key: role, role });
-  await rates.count({ tenant: 'a', key: 'admin', role: 'admin' });
-  await assert.rejects(rates.count({ tenant: 'a', key: 'user', role: 'user' }), { code: 'rate_limited' });
+  for (const role of ['admin', 'user'] as const) await rates.count(principalOf(role));
+  await rates.count(principalOf('admin'));
+  await assert.rejects(rates.count(principalOf('user')), { code: 'rate_limited' });
 });
 
 test('each key has windows of its own, also beside one of the same name in another tenant', async () => {
@@ -196,8 +196,8 @@ test('each key has windows of its own, also beside one of the same name in anoth
     ['b', 'a'],
   ] as const;
   for (const [tenant, key] of names) {
-    await rates.count({ tenant, key, role: 'user' });
-    await assert.rejects(rates.count({ tenant, key, role: 'user' }), { code: 'rate_limited' });
+    await rates.count(principalOf('user', { tenant, key }));
+    await assert.rejects(rates.count(principalOf('user', { tenant, key })), { code: 'rate_limited' });
   }
 });
 

@@ -37,6 +37,11 @@ export function rateHeaders({ limits, ...verdict }: RateVerdict): Record<string,
   };
 }
 
+/** The limits that a key has of its own, and the service's where it has none. */
+export function limitsFor(principal: Principal | null, service: RateLimits): RateLimits {
+  return { ...service, ...principal?.narrowing?.rates };
+}
+
 export interface RatesOptions {
   readonly limiters: Limiters;
   /** The limits of a key; of null: those of an address whose authentication fails. */
@@ -59,16 +64,16 @@ export class Rates {
   }
 
   /**
-   * Gives who asks as `find` does, null for whoever may, and counts the request. It is not counted when it is `free` or
-   * the key lacks the right, but a failed authentication always is, on the address. Rejects with `RateLimitedError` when
-   * it is over a limit, else with what `find` rejects with. Whoever has a key is not refused because of its address.
+   * Gives who asks as `find` does, and counts the request. It is not counted when it is `free` or the key lacks the right,
+   * but a failed authentication always is, on the address. Rejects with `RateLimitedError` when it is over a limit, else
+   * with what `find` rejects with. Whoever has a key is not refused because of its address.
    */
-  async admit<P extends Principal | null>(raw: IncomingMessage, find: () => Promise<P>, free = false): Promise<P> {
+  async admit(raw: IncomingMessage, find: () => Promise<Principal>, free = false): Promise<Principal> {
     const principal = await find().catch(async (error: unknown) => {
       if (error instanceof SallyportError && error.status === 401) await this.#countAddress(raw);
       throw error;
     });
-    if (principal && !free) this.#note(raw, await this.#takeOf(principal));
+    if (!free) this.#note(raw, await this.#takeOf(principal));
     return principal;
   }
 

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from
 import type { z } from 'zod';
 import type { Principal } from '../engine/principal.ts';
 import { idempotencyKeyOf } from './idempotency.ts';
+import { whileKeyLasts } from './key-watch.ts';
 import { parsePart } from './validation.ts';
 
 declare module 'fastify' {
@@ -59,18 +60,19 @@ function queryOf({ takesTicket }: Operation, query: unknown): unknown {
 }
 
 function addRoute(app: FastifyInstance, operation: Operation, handler: AnyHandler): void {
+  const answer = (request: FastifyRequest, reply: FastifyReply): unknown => {
+    const params = operation.params && parsePart(operation.params, pathOf(operation, request.params), 'path');
+    const query = operation.query && parsePart(operation.query, queryOf(operation, request.query), 'query');
+    const idempotencyKey = operation.startsWork ? idempotencyKeyOf(request.raw) : null;
+    const body = operation.body && parsePart(operation.body, request.body, 'body');
+    const { principal } = request;
+    return handler({ request, reply, params, query, body, idempotencyKey, principal } as never);
+  };
   app.route({
     method: operation.method,
     url: urlOf(operation.path),
     config: { operation },
-    handler: async (request, reply) => {
-      const params = operation.params && parsePart(operation.params, pathOf(operation, request.params), 'path');
-      const query = operation.query && parsePart(operation.query, queryOf(operation, request.query), 'query');
-      const idempotencyKey = operation.startsWork ? idempotencyKeyOf(request.raw) : null;
-      const body = operation.body && parsePart(operation.body, request.body, 'body');
-      const { principal } = request;
-      return handler({ request, reply, params, query, body, idempotencyKey, principal } as never);
-    },
+    handler: (request, reply) => whileKeyLasts(request, () => answer(request, reply)),
   });
 }
 

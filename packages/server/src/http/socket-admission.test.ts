@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { errorBody, socketProtocol, socketTicketPrefix } from '@sallyport/protocol';
 import { WebSocket } from 'ws';
 import { openSocket, socketApp } from './socket-support.ts';
-import { bearer, eventually, exchange, roles, secretOf } from './testing.ts';
+import { bearer, eventually, exchange, principalOf, roles, secretOf } from './testing.ts';
 
 const limit = { timeout: 20_000 };
 const paths = ['/ws/', '/api/claude/ws/'];
@@ -103,7 +103,7 @@ test('a service that closes opens no socket', limit, async () => {
   closing.now = true;
   assert.equal(refusal(await exchange(port, ask('/ws/a', user))).code, 'not_ready');
   closing.now = false;
-  const ticket = await tickets.issue({ tenant: 'default', key: 'user', role: 'user' });
+  const ticket = await tickets.issue(principalOf('user'));
   const late = exchange(port, ask(`/ws/a?ticket=${ticket}`, {}));
   await new Promise((resolve) => app.server.once('upgrade', resolve));
   closing.now = true; // while the ticket is looked up
@@ -133,7 +133,7 @@ test('the keys that may run open a socket, from anywhere a client may come from'
 
 test('a ticket opens one socket, in the address or as a subprotocol, and is nowhere in the log', limit, async () => {
   const { app, port, tickets, log, engine } = await socketApp();
-  const principal = { tenant: 'default', key: 'user', role: 'user' } as const;
+  const principal = principalOf('user');
   const used: string[] = [];
   for (const offer of [false, true]) {
     const ticket = await tickets.issue(principal);
@@ -153,9 +153,9 @@ test('a ticket opens one socket, in the address or as a subprotocol, and is nowh
     const [error] = (await once(open(), 'error')) as [Error];
     assert.match(error.message, /401/u, 'the second use is refused');
   }
-  const viewer = await tickets.issue({ tenant: 'default', key: 'viewer', role: 'viewer' });
+  const viewer = await tickets.issue(principalOf('viewer'));
   assert.equal(refusal(await exchange(port, ask(`/ws/a?ticket=${viewer}`, {}))).code, 'forbidden');
-  const gone = await tickets.issue({ tenant: 'default', key: 'no longer', role: 'user' });
+  const gone = await tickets.issue(principalOf('user', { key: 'no longer' }));
   assert.equal(refusal(await exchange(port, ask(`/ws/a?ticket=${gone}`, {}))).code, 'invalid_key');
   const text = JSON.stringify(log);
   assert.ok(log.length > 0);
@@ -204,7 +204,7 @@ test('no other wish to upgrade disturbs a request', limit, async () => {
 test('a client that leaves while it is judged leaves nothing', limit, async () => {
   const { app, port, sockets, tickets } = await socketApp();
   for (let round = 0; round < 20; round += 1) {
-    const ticket = await tickets.issue({ tenant: 'default', key: 'user', role: 'user' });
+    const ticket = await tickets.issue(principalOf('user'));
     const socket = new WebSocket(`ws://127.0.0.1:${port}/ws/a?ticket=${ticket}`);
     socket.on('error', () => undefined);
     await new Promise((resolve) => app.server.once('upgrade', resolve));

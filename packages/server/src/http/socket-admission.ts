@@ -2,16 +2,16 @@ import { STATUS_CODES, type IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { connectionPath, socketTicketPrefix } from '@sallyport/protocol';
 import { SallyportError } from '../engine/errors.ts';
-import { mayUse, type Principal } from '../engine/principal.ts';
+import type { Principal } from '../engine/principal.ts';
 import type { Gate } from './admission.ts';
-import { redeemTicket } from './auth.ts';
+import { letIn, redeemTicket, type Door } from './auth.ts';
 import { bodyOf, wholeSeconds } from './errors.ts';
 import { securityHeaders } from './headers.ts';
 import { valuesOf } from './hosts.ts';
 import { parsePart } from './validation.ts';
 
 /** What a request for a socket is judged by. */
-export type SocketGate = Pick<Gate, 'credentials' | 'hosts' | 'origins' | 'rates' | 'addressOf' | 'isClosing'>;
+export type SocketGate = Door & Pick<Gate, 'credentials' | 'hosts' | 'origins' | 'isClosing'>;
 
 /** Who opens a socket, and what the caller names it. */
 export interface Visitor {
@@ -54,7 +54,7 @@ async function principalOf(raw: IncomingMessage, { credentials }: SocketGate): P
   const [secret = '', ...others] = secrets;
   if (secret === '' || others.length > 0) throw new SallyportError('unauthenticated');
   if (keys.length > 0) {
-    const principal = credentials.keys.authenticate(secret);
+    const principal = await credentials.keys.authenticate(secret);
     if (!principal) throw new SallyportError('invalid_key');
     return principal;
   }
@@ -74,11 +74,8 @@ export async function admitSocket(raw: IncomingMessage, gate: SocketGate): Promi
   if (origin !== undefined && !gate.origins.has(origin) && !gate.hosts.isOwnOrigin(origin, raw)) {
     throw new SallyportError('origin_not_allowed');
   }
-  const principal = await gate.rates.admit(raw, async () => {
-    const found = await principalOf(raw, gate);
-    if (!mayUse(found, 'run')) throw new SallyportError('forbidden');
-    return found;
-  });
+  const find = () => principalOf(raw, gate);
+  const principal = await letIn(raw, gate, { find, right: 'run', operation: 'webSocket', free: false });
   const path = parsePart(connectionPath, { connection_id: connectionIdOf(raw) }, 'path');
   if (gate.isClosing()) throw new SallyportError('not_ready'); // it may have begun while the ticket was looked up
   return { principal, connectionId: path.connection_id };

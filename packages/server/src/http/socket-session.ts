@@ -24,16 +24,19 @@ const stallBeats = 4;
 /** Pings without an answer after which a client is taken to be gone. */
 const maxMissed = 2;
 
-const unsupportedData = 1003;
 const goingAway = 1001;
+const unsupportedData = 1003;
+const policyViolation = 1008;
 
 /** What a session is made of. */
 export interface SessionParts {
   readonly engine: Engine;
   readonly frames: SocketFrames;
   readonly principal: Principal;
-  /** Counts a frame. Rejects when it is one too many. */
-  readonly count: () => Promise<void>;
+  /** Gives the principal as it is now, and counts a frame. Rejects with `invalid_key`, or when it is one too many. */
+  readonly admit: () => Promise<Principal>;
+  /** Aborted, with `invalid_key` as its reason, when the key is not valid any more. */
+  readonly keyGone: AbortSignal;
   /** Names the session in logs; its frames are numbered after it. */
   readonly requestId: string;
   readonly heartbeatMs: number;
@@ -53,6 +56,7 @@ export class Session {
   readonly #followers: Followers;
   readonly #inbox: Buffer[] = [];
   readonly #pace = pacer(32);
+  #principal: Principal;
   #working = false;
   #taken = 0;
   #missed = 0;
@@ -62,17 +66,21 @@ export class Session {
   constructor(socket: WebSocket, parts: SessionParts) {
     this.#socket = socket;
     this.#parts = parts;
+    this.#principal = parts.principal;
     this.#outbox = new Outbox(socket, stallBeats * parts.heartbeatMs);
     this.#followers = new Followers(this.#outbox, {
       ended: (id) => this.#ended(id),
       failed: (id, thrown) => this.#refuse(thrown, { type: null, sessionId: id }),
     });
     const beat = setInterval(() => this.#beat(), parts.heartbeatMs);
+    const keyGone = () => this.#expel(SallyportError.from(parts.keyGone.reason));
+    parts.keyGone.addEventListener('abort', keyGone, { once: true });
     socket.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary));
     socket.on('pong', () => (this.#missed = 0));
     socket.on('error', (error) => parts.logger.debug({ err: error }, 'a socket failed')); // it closes by itself
     socket.once('close', () => {
       clearInterval(beat);
+      parts.keyGone.removeEventListener('abort', keyGone);
       this.#inbox.length = 0;
       this.#followers.stopAll();
     });
@@ -85,10 +93,20 @@ export class Session {
 
   /** Says where to go on in each conversation, and closes. */
   goAway(): void {
+    this.#close({ type: 'going_away', cursors: this.#followers.stopAll() }, goingAway, 'the service closes');
+  }
+
+  /** Says why the client may not be here any more, and closes. */
+  #expel(error: SallyportError): void {
+    this.#followers.stopAll();
+    const frame = errorFrame(error, { type: null, sessionId: null }, this.#parts.requestId);
+    this.#close(frame, policyViolation, 'the key is not valid any more');
+  }
+
+  #close(last: ServerFrame, code: number, reason: string): void {
     this.#inbox.length = 0;
-    const frame: ServerFrame = { type: 'going_away', cursors: this.#followers.stopAll() };
-    this.#socket.send(JSON.stringify(frame), () => undefined);
-    this.#socket.close(goingAway, 'the service closes');
+    this.#socket.send(JSON.stringify(last), () => undefined);
+    this.#socket.close(code, reason);
   }
 
   /** Closes without a word, at once. */
@@ -129,26 +147,28 @@ export class Session {
   }
 
   async #take(bytes: Buffer): Promise<void> {
-    const { frames, principal, count, requestId } = this.#parts;
+    const { frames, admit, requestId } = this.#parts;
     this.#taken += 1;
     const id = `${requestId}.${this.#taken}`;
     let about: About = { type: null, sessionId: null };
     try {
-      await count();
+      this.#principal = await admit();
       const { type, message } = readMessage(frames, bytes);
       about = { type, sessionId: null };
       const frame: SocketFrame = parsePart(frames[type], message, 'body');
       if ('session_id' in frame) about = { type, sessionId: frame.session_id ?? null };
       const right = socketRights[type];
-      if (right !== null && !mayUse(principal, right)) throw new SallyportError('forbidden');
+      if (right !== null && !mayUse(this.#principal, right)) throw new SallyportError('forbidden');
       await this.#handle(frame, id);
     } catch (thrown) {
-      await this.#refuse(thrown, about, id);
+      const error = SallyportError.from(thrown);
+      if (error.code === 'invalid_key') this.#expel(error);
+      else await this.#refuse(error, about, id);
     }
   }
 
   async #handle(frame: SocketFrame, requestId: string): Promise<void> {
-    const { engine, principal } = this.#parts;
+    const { engine } = this.#parts;
     switch (frame.type) {
       case 'start_conversation':
         return this.#start(frame, requestId);
@@ -159,16 +179,16 @@ export class Session {
       case 'resume':
         return this.#resume(frame);
       case 'interrupt':
-        await engine.interrupt(principal, this.#sessionOf(frame));
+        await engine.interrupt(this.#principal, this.#sessionOf(frame));
         return undefined;
       case 'approval': {
         const { type: _, approval_id, ...decision } = frame;
-        await engine.decide(principal, approval_id, decision);
+        await engine.decide(this.#principal, approval_id, decision);
         return undefined;
       }
       case 'answer': {
         const { question_id, answers } = frame;
-        await engine.decide(principal, question_id, { decision: 'allow', remember: 'none', answers });
+        await engine.decide(this.#principal, question_id, { decision: 'allow', remember: 'none', answers });
         return undefined;
       }
       case 'ping':
@@ -178,24 +198,24 @@ export class Session {
   }
 
   async #start(frame: FrameOf<'start_conversation'>, requestId: string): Promise<void> {
-    const { engine, principal } = this.#parts;
+    const { engine } = this.#parts;
     const { type: _, session_id, ...request } = frame;
     this.#followers.checkRoom(null);
     const context = { requestId, idempotencyKey: null, sessionId: session_id ?? undefined };
-    const turn = await engine.startConversation(principal, request, context);
+    const turn = await engine.startConversation(this.#principal, request, context);
     this.#current = turn.conversation;
     await this.#send({ type: 'conversation_started', session_id: turn.conversation });
     this.#followTurn(turn);
   }
 
   async #say(frame: FrameOf<'send_message'>, requestId: string): Promise<void> {
-    const { engine, principal } = this.#parts;
+    const { engine } = this.#parts;
     const id = this.#sessionOf(frame);
     this.#followers.checkRoom(id);
     const unsaid = this.#followers.saying(id, frame.message);
     try {
       const context = { requestId, idempotencyKey: null };
-      const turn = await engine.continueConversation(principal, id, frame.message, context);
+      const turn = await engine.continueConversation(this.#principal, id, frame.message, context);
       this.#current = id;
       if (!this.#followers.has(id)) this.#followTurn(turn);
     } catch (error) {
@@ -206,32 +226,33 @@ export class Session {
 
   /** Deletes the conversation, as the client that ends one means. Ending none is no error. */
   async #end(frame: FrameOf<'end_conversation'>): Promise<void> {
-    const { engine, principal } = this.#parts;
+    const { engine } = this.#parts;
     const id = frame.session_id ?? this.#current;
     if (id === null) {
       await this.#send({ type: 'conversation_ended', session_id: null });
       return;
     }
     const followed = this.#followers.has(id);
-    await engine.deleteConversation(principal, id);
+    await engine.deleteConversation(this.#principal, id);
     // One that was followed to its end has been told already.
     if (this.#followers.stop(id) || !followed) await this.#ended(id);
   }
 
   async #resume({ session_id: id, after }: FrameOf<'resume'>): Promise<void> {
-    const { engine, principal } = this.#parts;
+    const { engine } = this.#parts;
     const cursor = after === null || after === undefined ? startOfLog : parseCursor(after);
     if (!cursor) throw new SallyportError('bad_cursor');
     this.#followers.checkRoom(id);
     const stop = new AbortController();
-    const items = await engine.events(principal, id, { after: cursor, follow: true, signal: stop.signal });
+    const items = await engine.events(this.#principal, id, { after: cursor, follow: true, signal: stop.signal });
     this.#current = id;
     this.#follow(id, items, { stop, cursor: after ? cursor : null, busy: false });
   }
 
   /** Follows a conversation from the turn that was just started, and then whatever else happens in it. */
   #followTurn(turn: RunningTurn): void {
-    const { engine, principal } = this.#parts;
+    const { engine } = this.#parts;
+    const principal = this.#principal;
     const stop = new AbortController();
     async function* events(): AsyncGenerator<StreamItem> {
       let after: Cursor = startOfLog;

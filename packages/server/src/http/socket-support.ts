@@ -6,7 +6,7 @@ import { defaultBounds, serverFrame, type ServerFrame } from '@sallyport/protoco
 import fastify, { type FastifyInstance } from 'fastify';
 import { WebSocket, type ClientOptions } from 'ws';
 import { systemClock } from '../engine/clock.ts';
-import { createKeyRing } from '../engine/keys.ts';
+import type { AuditEntry } from '../engine/ports.ts';
 import type { Tickets } from '../engine/tickets.ts';
 import { addressReader } from './client-address.ts';
 import { TestEngine } from './engine-support.ts';
@@ -14,7 +14,7 @@ import { allowedOrigins } from './headers.ts';
 import { createHostCheck } from './hosts.ts';
 import { Rates } from './rate-limit.ts';
 import { addSocket, type SocketParts, type Sockets } from './socket.ts';
-import { bearer, listen, localLimiters, memoryTickets, roles, secretOf } from './testing.ts';
+import { bearer, listen, localLimiters, memoryJournal, memoryTickets, testKeys } from './testing.ts';
 
 /** Support for the tests of sockets: sockets over a test engine, and a client that holds every frame to its schema. */
 
@@ -24,6 +24,8 @@ export interface SocketApp {
   readonly engine: TestEngine;
   readonly sockets: Sockets;
   readonly tickets: Tickets;
+  /** Lines of the journal, unless the test has one of its own. */
+  readonly journal: readonly AuditEntry[];
   /** Lines of the log, parsed. */
   readonly log: Record<string, unknown>[];
   /** What the gate says of closing. */
@@ -40,7 +42,7 @@ after(async () => {
 });
 
 /** A server with sockets over a test engine, one key for each role, one ordinary route, and no rate limits. */
-export async function socketApp(options: Partial<SocketParts> = {}): Promise<SocketApp> {
+export async function socketApp(options: Partial<SocketParts> = {}, keys = testKeys()): Promise<SocketApp> {
   const addressOf = addressReader([]);
   const engine = new TestEngine();
   const log: Record<string, unknown>[] = [];
@@ -53,14 +55,12 @@ export async function socketApp(options: Partial<SocketParts> = {}): Promise<Soc
   const app = fastify({ logger: { level: 'debug', stream } });
   app.post('/echo', async ({ body }) => ({ body }));
   const tickets = memoryTickets();
+  const { lines, journal } = memoryJournal();
   const closing = { now: false };
   const sockets = addSocket(app, {
     engine,
     gate: {
-      credentials: {
-        keys: createKeyRing(roles.map((role) => ({ name: role, role, tenant: 'default', secret: secretOf(role) }))),
-        tickets,
-      },
+      credentials: { keys, tickets },
       hosts: createHostCheck('127.0.0.1', ['api.example.com']),
       origins: allowedOrigins(['http://localhost:3000']),
       rates: new Rates({
@@ -68,6 +68,7 @@ export async function socketApp(options: Partial<SocketParts> = {}): Promise<Soc
         limitsOf: () => ({ perMinute: 0, perHour: 0, burst: 0 }),
         addressOf,
       }),
+      journal,
       addressOf,
       isClosing: () => closing.now,
     },
@@ -78,7 +79,7 @@ export async function socketApp(options: Partial<SocketParts> = {}): Promise<Soc
     heartbeatMs: 15_000,
     ...options,
   });
-  const made = { app, port: await listen(app), engine, sockets, tickets, log, closing };
+  const made = { app, port: await listen(app), engine, sockets, tickets, journal: lines, log, closing };
   opened.push(made);
   return made;
 }

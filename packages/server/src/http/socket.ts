@@ -108,10 +108,27 @@ export class Sockets {
     const { engine, gate, clock, logger, heartbeatMs } = this.#parts;
     const opened = clock.monotonic();
     const frames = this.#frames;
-    const count = () => gate.rates.count(principal);
-    const session = new Session(socket, { engine, frames, principal, count, requestId, heartbeatMs, logger });
+    const { keys } = gate.credentials;
+    const watch = keys.watch(principal);
+    const admit = async () => {
+      const now = await keys.current(principal);
+      if (!now) throw new SallyportError('invalid_key');
+      await gate.rates.count(now);
+      return now;
+    };
+    const session = new Session(socket, {
+      engine,
+      frames,
+      principal,
+      admit,
+      keyGone: watch.gone,
+      requestId,
+      heartbeatMs,
+      logger,
+    });
     this.#sessions.add(session);
     socket.once('close', (code) => {
+      watch.release();
       this.#sessions.delete(session);
       const duration_ms = Math.round(clock.monotonic() - opened);
       const by = { tenant: principal.tenant, by: principal.key };

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
-import { formatCursor, type StreamItem } from '@sallyport/protocol';
+import { formatCursor, type StreamEvent, type StreamItem } from '@sallyport/protocol';
 import type { FastifyReply } from 'fastify';
+import { SallyportError } from '../engine/errors.ts';
 
 /** Headers of an answer of server-sent events. */
 export const streamHeaders = {
@@ -37,10 +38,31 @@ export function asksForEvents(accept: string | undefined): boolean {
   });
 }
 
-/** Answers with a stream of frames, which are made as fast as the client takes them. */
+/** The last event of a stream that broke off while what it followed goes on. */
+export function brokenStatus(error: SallyportError): StreamEvent {
+  const common = { content: '', role: 'system' as const, tools_used: [] };
+  return { ...common, type: 'status', status: 'stream_failed', is_complete: true, error: error.detail };
+}
+
+/** The frames until their end, or until the key of their reader is gone, which is the last one then. */
+async function* framesWhile(keyGone: AbortSignal, frames: AsyncIterable<string>): AsyncGenerator<string> {
+  for await (const frame of frames) {
+    if (keyGone.aborted) break;
+    yield frame;
+  }
+  if (keyGone.aborted) yield eventFrame(null, brokenStatus(SallyportError.from(keyGone.reason)));
+}
+
+/**
+ * Answers with a stream of frames, which are made as fast as the client takes them. They have to end by themselves when
+ * its key is gone, as those of what `OpenRuns` follows do; the last event then says so. Throws `invalid_key` when it is
+ * gone already.
+ */
 export function sendFrames(reply: FastifyReply, frames: AsyncIterable<string>): FastifyReply {
+  const { keyGone } = reply.request;
+  keyGone?.throwIfAborted();
   reply.headers(streamHeaders);
-  return reply.send(Readable.from(frames, { objectMode: false }));
+  return reply.send(Readable.from(keyGone ? framesWhile(keyGone, frames) : frames, { objectMode: false }));
 }
 
 /** What waiting for the next item came to. */

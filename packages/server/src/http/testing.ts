@@ -4,10 +4,13 @@ import { after } from 'node:test';
 import { defaultBounds } from '@sallyport/protocol';
 import fastify, { type FastifyInstance } from 'fastify';
 import { LocalLimiter } from '../coordination/local.ts';
+import type { Admin } from '../engine/admin.ts';
 import { systemClock, type Clock } from '../engine/clock.ts';
-import { createKeyRing } from '../engine/keys.ts';
-import type { TicketStore } from '../engine/ports.ts';
-import type { Role } from '../engine/principal.ts';
+import { createJournal } from '../engine/journal.ts';
+import { keyRecord, MemoryKeys, ringOf } from '../engine/keys-support.ts';
+import type { KeyRing } from '../engine/keys.ts';
+import type { AuditEntry, KeyRecord, TicketOwner, TicketStore } from '../engine/ports.ts';
+import type { Principal, Role } from '../engine/principal.ts';
 import { createTickets, type Tickets } from '../engine/tickets.ts';
 import { createApp, type AppOptions } from './app.ts';
 import { closeApp } from './close.ts';
@@ -25,9 +28,56 @@ export const localLimiters = (clock: Clock = systemClock): Limiters => ({
   addresses: new LocalLimiter({ clock }),
 });
 
+/** The principal of the key of a role. */
+export const principalOf = (role: Role, changes: Partial<Principal> = {}): Principal => ({
+  tenant: 'default',
+  key: role,
+  secretHash: null,
+  role,
+  narrowing: null,
+  expiresAt: null,
+  ...changes,
+});
+
+/** A ring of one configured key for each role, and of those of the store. */
+export function testKeys(stored = new MemoryKeys(systemClock)): KeyRing {
+  const configured = roles.map((role) => ({ name: role, role, tenant: 'default', secret: secretOf(role) }));
+  return ringOf(configured, stored, systemClock);
+}
+
+/** A ring with a stored key of a role besides, whose secret is `secret-of-` and its name, and what ends it. */
+export async function keysWith(name: string, changes: Partial<KeyRecord> = {}) {
+  const stored = new MemoryKeys(systemClock);
+  await stored.add(keyRecord(name, changes));
+  const revoke = () => stored.revoke(changes.tenant ?? 'default', name, systemClock.now());
+  return { keys: testKeys(stored), stored, revoke, headers: { authorization: `Bearer secret-of-${name}` } };
+}
+
+/** A journal in memory, with its lines. */
+export function memoryJournal(clock: Clock = systemClock) {
+  const lines: AuditEntry[] = [];
+  const append = async (entries: readonly AuditEntry[]) => void lines.push(...entries);
+  return { lines, journal: createJournal({ audit: { append }, clock }) };
+}
+
+/** What administers nothing: every function rejects but those that a test sets. */
+export type TestAdmin = { -readonly [K in keyof Admin]: Admin[K] };
+
+function testAdmin(): TestAdmin {
+  const fail = (name: PropertyKey): Promise<never> =>
+    Promise.reject(new Error(`no test has set admin.${String(name)}`));
+  const set: Partial<TestAdmin> = {
+    exportAudit: async function* exportAudit() {
+      yield await fail('exportAudit');
+    },
+  };
+  const get = (_: object, name: PropertyKey): unknown => Reflect.get(set, name) ?? (() => fail(name));
+  return new Proxy(set, { get }) as TestAdmin;
+}
+
 /** Tickets that are kept in memory. */
 export function memoryTickets(clock: Clock = systemClock): Tickets {
-  const kept = new Map<string, { tenant: string; key: string; expiresAt: number }>();
+  const kept = new Map<string, TicketOwner & { expiresAt: number }>();
   const store: TicketStore = {
     async put(hash, ticket) {
       kept.set(hash, ticket);
@@ -45,6 +95,9 @@ export function memoryTickets(clock: Clock = systemClock): Tickets {
 export interface TestApp {
   readonly app: FastifyInstance;
   readonly engine: TestEngine;
+  readonly admin: TestAdmin;
+  /** Lines of the journal, unless the test has one of its own. */
+  readonly journal: readonly AuditEntry[];
   /** Lines of the log, parsed. */
   readonly log: Record<string, unknown>[];
 }
@@ -56,6 +109,8 @@ after(() => Promise.all(made.map((app) => closeApp(app, 0))));
 /** An app over a test engine, with one key for each role and without rate limits. */
 export async function testApp(options: Partial<AppOptions> = {}): Promise<TestApp> {
   const engine = new TestEngine();
+  const admin = testAdmin();
+  const { lines, journal } = memoryJournal();
   const log: Record<string, unknown>[] = [];
   const stream = new Writable({
     write(chunk: Buffer, _encoding, done) {
@@ -66,8 +121,10 @@ export async function testApp(options: Partial<AppOptions> = {}): Promise<TestAp
   const app = await createApp({
     version: '1.2.3',
     engine,
-    keys: createKeyRing(roles.map((role) => ({ name: role, role, tenant: 'default', secret: secretOf(role) }))),
+    keys: testKeys(),
     tickets: memoryTickets(),
+    admin,
+    journal,
     bounds: defaultBounds,
     clock: systemClock,
     logger: fastify({ logger: { level: 'debug', stream } }).log,
@@ -86,7 +143,7 @@ export async function testApp(options: Partial<AppOptions> = {}): Promise<TestAp
     ...options,
   });
   made.push(app);
-  return { app, engine, log };
+  return { app, engine, admin, journal: lines, log };
 }
 
 /** Starts listening on a free port of 127.0.0.1 and gives it. */

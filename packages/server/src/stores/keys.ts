@@ -1,56 +1,78 @@
-import type { Selectable } from 'kysely';
+import type { Selectable, Transaction } from 'kysely';
 import type { Clock } from '../engine/clock.ts';
 import { KeyTakenError, type AuditEntry, type KeyRecord, type KeyStore } from '../engine/ports.ts';
 import { appendAudit } from './audit.ts';
 import { toJson, type Database } from './database.ts';
-import type { KeyTable } from './schema.ts';
+import type { KeyTable, Schema } from './schema.ts';
 
-/** Keys in SQL, by the hash of their secret. */
+/** Keys in SQL, by the hashes of their secrets. */
 export function createKeyStore(database: Database, clock: Clock): KeyStore {
-  const keys = () => database.read.selectFrom('keys').selectAll();
+  const keys = () => database.read.selectFrom('keys').selectAll('keys');
   return {
     create: (key, hash, audit) => create(database, key, hash, audit),
     async byHash(hash) {
-      const row = await keys().where('hash', '=', hash).executeTakeFirst();
-      return row === undefined ? null : toKey(row);
+      const row = await keys()
+        .innerJoin('key_secrets as secret', (join) =>
+          join.onRef('secret.tenant', '=', 'keys.tenant').onRef('secret.key', '=', 'keys.name'),
+        )
+        .select('secret.current')
+        .where('secret.hash', '=', hash)
+        .executeTakeFirst();
+      return row === undefined ? null : { key: toKey(row), until: row.current === 1 ? null : row.previous_until };
     },
-    async get(tenant, id) {
-      const row = await keys().where('tenant', '=', tenant).where('id', '=', id).executeTakeFirst();
+    async get(tenant, name) {
+      const row = await keys().where('tenant', '=', tenant).where('name', '=', name).executeTakeFirst();
       return row === undefined ? null : toKey(row);
     },
     async list(tenant) {
-      const newest = keys().where('tenant', '=', tenant).orderBy('created_at', 'desc').orderBy('id', 'desc');
+      const newest = keys().where('tenant', '=', tenant).orderBy('created_at', 'desc').orderBy('name', 'desc');
       return (await newest.execute()).map(toKey);
     },
-    expire: (tenant, id, at, audit) => change(database, clock, tenant, id, { expires_at: at }, audit),
-    revoke: (tenant, id, at, audit) => change(database, clock, tenant, id, { revoked_at: at }, audit),
-    async changedSince(at) {
-      return (await keys().where('changed_at', '>=', at).orderBy('changed_at').execute()).map(toKey);
+    change(tenant, name, { narrowing, expiresAt }, audit) {
+      const changed = {
+        ...(narrowing === undefined ? {} : { narrowing: narrowing && toJson(narrowing) }),
+        ...(expiresAt === undefined ? {} : { expires_at: expiresAt }),
+      };
+      return update(database, clock, tenant, name, changed, audit);
     },
+    rotate: (tenant, name, hash, previousUntil, audit) =>
+      update(database, clock, tenant, name, { previous_until: previousUntil }, audit, (sql) =>
+        replaceSecret(sql, tenant, name, hash),
+      ),
+    revoke: (tenant, name, at, audit) => update(database, clock, tenant, name, { revoked_at: at }, audit),
+    changedSince: (at) =>
+      database.read
+        .selectFrom('keys')
+        .select(['tenant', 'name'])
+        .where('changed_at', '>=', at)
+        .orderBy('changed_at')
+        .execute(),
   };
 }
 
-async function create(database: Database, key: KeyRecord, hash: string, audit?: AuditEntry): Promise<void> {
-  const row = toRow(key, hash);
+async function create(database: Database, key: KeyRecord, hash: string, audit: AuditEntry): Promise<void> {
+  const row = toRow(key);
   await database.write(async (sql) => {
     const inserted = await sql
       .insertInto('keys')
       .values(row)
-      .onConflict((conflict) => conflict.doNothing())
+      .onConflict((conflict) => conflict.columns(['tenant', 'name']).doNothing())
       .executeTakeFirst();
     if (inserted.numInsertedOrUpdatedRows !== 1n) throw new KeyTakenError(key.name);
-    if (audit !== undefined) await appendAudit(sql, [audit]);
+    await insertSecret(sql, key.tenant, key.name, hash);
+    await appendAudit(sql, [audit]);
   });
 }
 
-/** Changes a key that is not revoked; false when there is none. */
-async function change(
+/** Changes a key that is not revoked, and more in the same transaction; false, with nothing done, when there is none. */
+async function update(
   database: Database,
   clock: Clock,
   tenant: string,
-  id: string,
-  changed: Partial<Pick<KeyTable, 'expires_at' | 'revoked_at'>>,
-  audit?: AuditEntry,
+  name: string,
+  changed: Partial<KeyTable>,
+  audit: AuditEntry,
+  more?: (sql: Transaction<Schema>) => Promise<void>,
 ): Promise<boolean> {
   return database.write(async (sql) => {
     const updated = await sql
@@ -58,20 +80,48 @@ async function change(
       // Read here and not before, as the transaction may have waited for others.
       .set({ ...changed, changed_at: clock.now() })
       .where('tenant', '=', tenant)
-      .where('id', '=', id)
+      .where('name', '=', name)
       .where('revoked_at', 'is', null)
       .executeTakeFirst();
     if (updated.numUpdatedRows !== 1n) return false;
-    if (audit !== undefined) await appendAudit(sql, [audit]);
+    await more?.(sql);
+    await appendAudit(sql, [audit]);
     return true;
   });
 }
 
-function toRow(key: KeyRecord, hash: string): KeyTable {
+/** Makes the current secret the previous one, in place of an older one, and the given one current. */
+async function replaceSecret(sql: Transaction<Schema>, tenant: string, key: string, hash: string): Promise<void> {
+  const older = await sql
+    .deleteFrom('key_secrets')
+    .where('tenant', '=', tenant)
+    .where('key', '=', key)
+    .where('current', '=', 0)
+    .returning('hash')
+    .executeTakeFirst();
+  if (older?.hash === hash) throw new KeyTakenError(key);
+  await sql
+    .updateTable('key_secrets')
+    .set({ current: 0 })
+    .where('tenant', '=', tenant)
+    .where('key', '=', key)
+    .where('current', '=', 1)
+    .execute();
+  await insertSecret(sql, tenant, key, hash);
+}
+
+async function insertSecret(sql: Transaction<Schema>, tenant: string, key: string, hash: string): Promise<void> {
+  const inserted = await sql
+    .insertInto('key_secrets')
+    .values({ tenant, key, current: 1, hash })
+    .onConflict((conflict) => conflict.column('hash').doNothing())
+    .executeTakeFirst();
+  if (inserted.numInsertedOrUpdatedRows !== 1n) throw new KeyTakenError(key);
+}
+
+function toRow(key: KeyRecord): KeyTable {
   return {
     tenant: key.tenant,
-    id: key.id,
-    hash,
     name: key.name,
     role: key.role,
     narrowing: key.narrowing && toJson(key.narrowing),
@@ -79,6 +129,7 @@ function toRow(key: KeyRecord, hash: string): KeyTable {
     created_by: key.createdBy,
     expires_at: key.expiresAt,
     revoked_at: key.revokedAt,
+    previous_until: key.previousUntil,
     changed_at: null,
   };
 }
@@ -86,7 +137,6 @@ function toRow(key: KeyRecord, hash: string): KeyTable {
 function toKey(row: Selectable<KeyTable>): KeyRecord {
   return {
     tenant: row.tenant,
-    id: row.id,
     name: row.name,
     role: row.role,
     narrowing: row.narrowing === null ? null : (JSON.parse(row.narrowing) as KeyRecord['narrowing']),
@@ -94,5 +144,6 @@ function toKey(row: Selectable<KeyTable>): KeyRecord {
     createdBy: row.created_by,
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
+    previousUntil: row.previous_until,
   };
 }

@@ -3,7 +3,7 @@ import type { ApprovalStatus, KeyRecord, StoredConversation, TurnState } from '.
 /**
  * The tables, for every SQL database alike: ids are text, times are integers in milliseconds since 1970, JSON is text.
  * Every primary key begins with the tenant, so that no query can reach a row of another one by its id alone; but the audit
- * log is one for all of them.
+ * log and the stops are one for all of them.
  */
 export interface Schema {
   conversations: ConversationTable;
@@ -15,8 +15,12 @@ export interface Schema {
   tickets: TicketTable;
   transcripts: TranscriptTable;
   usage: UsageTable;
+  usage_days: UsageDayTable;
+  reservations: ReservationTable;
   keys: KeyTable;
+  key_secrets: KeySecretTable;
   tenants: TenantTable;
+  stops: StopTable;
   audit: AuditTable;
   audit_head: AuditHeadTable;
   write_checks: WriteCheckTable;
@@ -121,6 +125,8 @@ export interface TicketTable {
   hash: string;
   /** Name of the key it stands for. */
   key: string;
+  /** Of the secret of the key that it stands for; null: any. */
+  secret_hash: string | null;
   expires_at: number;
 }
 
@@ -153,12 +159,36 @@ export interface UsageTable {
   duration_ms: number;
 }
 
-/** A key that was made while the service ran. Its secret is not kept. */
+/** What the calls of `usage` come to, kept up with them. */
+export interface UsageDayTable {
+  tenant: string;
+  key: string;
+  /** Of UTC, as `2026-11-21`. */
+  day: string;
+  model: string;
+  calls: number;
+  input_tokens: number;
+  output_tokens: number;
+  cache_read_tokens: number;
+  cache_write_tokens: number;
+  /** Of the calls whose price is known. */
+  cost_usd: number;
+  unpriced_calls: number;
+}
+
+/** What a turn has reserved of budgets; the turn may not be accepted yet. */
+export interface ReservationTable {
+  tenant: string;
+  turn: string;
+  conversation: string;
+  key: string;
+  /** What is left of it, never negative. */
+  usd: number;
+}
+
+/** A key that was made while the service ran. */
 export interface KeyTable {
   tenant: string;
-  id: string;
-  /** Of the secret, never used again. Finds the key without a tenant, as it names one. */
-  hash: string;
   name: string;
   role: KeyRecord['role'];
   /** JSON. */
@@ -167,16 +197,37 @@ export interface KeyTable {
   created_by: string;
   expires_at: number | null;
   revoked_at: number | null;
-  /** When it was revoked, or given another expiry, last. */
+  /** Until when its secret that is not current is valid. */
+  previous_until: number | null;
+  /** When it was changed, rotated or revoked last. */
   changed_at: number | null;
+}
+
+/** The secrets of a key, which themselves are not kept: the current one, and the one before the last rotation. */
+export interface KeySecretTable {
+  tenant: string;
+  key: string;
+  current: 0 | 1;
+  /** One of all tenants. Finds the key without a tenant, as it names one. */
+  hash: string;
 }
 
 export interface TenantTable {
   id: string;
   created_at: number;
-  disabled_at: number | null;
   /** JSON. */
   budgets: string | null;
+}
+
+/** A stop may be of all tenants: it has none then, and so its id alone names it. */
+export interface StopTable {
+  id: string;
+  tenant: string | null;
+  key: string | null;
+  conversation: string | null;
+  reason: string;
+  created_at: number;
+  created_by: string;
 }
 
 /** Rows are never changed or deleted. */

@@ -2,9 +2,11 @@ import type { Clock } from '../engine/clock.ts';
 import type {
   ApprovalStore,
   AuditStore,
+  BudgetStore,
   ConversationStore,
   ImageStore,
   KeyStore,
+  StopStore,
   TenantStore,
   TicketStore,
   TranscriptStore,
@@ -13,12 +15,14 @@ import type {
 } from '../engine/ports.ts';
 import { createApprovalStore } from './approvals.ts';
 import { createAuditStore } from './audit.ts';
+import { createBudgetStore } from './budgets.ts';
 import { createConversationStore } from './conversations.ts';
-import { createDatabase } from './database.ts';
+import { createDatabase, type Database } from './database.ts';
 import { createImageStore } from './images.ts';
 import { createKeyStore } from './keys.ts';
 import { takeDataDirectory } from './lock.ts';
 import { openSqlite } from './sqlite.ts';
+import { createStopStore } from './stops.ts';
 import { createTenantStore } from './tenants.ts';
 import { createTicketStore } from './tickets.ts';
 import { createTranscriptStore } from './transcripts.ts';
@@ -36,6 +40,8 @@ export interface Stores {
   readonly usage: UsageStore;
   readonly keys: KeyStore;
   readonly tenants: TenantStore;
+  readonly stops: StopStore;
+  readonly budgets: BudgetStore;
   readonly audit: AuditStore;
   /** Waits for the writes that were begun, closes the database and gives the data directory free. */
   close(): Promise<void>;
@@ -56,16 +62,7 @@ export async function openStores({ dataDir, clock }: StoreOptions): Promise<Stor
   try {
     const database = await createDatabase(openSqlite(directory.database));
     return {
-      turns: createTurnStore(database, clock),
-      conversations: createConversationStore(database),
-      approvals: createApprovalStore(database),
-      images: createImageStore(database),
-      tickets: createTicketStore(database),
-      transcripts: createTranscriptStore(database),
-      usage: createUsageStore(database),
-      keys: createKeyStore(database, clock),
-      tenants: createTenantStore(database),
-      audit: createAuditStore(database),
+      ...storesOf(database, clock),
       async close() {
         try {
           await database.close();
@@ -78,4 +75,22 @@ export async function openStores({ dataDir, clock }: StoreOptions): Promise<Stor
     directory.release();
     throw error;
   }
+}
+
+/** The stores over a database, which stays the caller's to close. */
+export function storesOf(database: Database, clock: Clock): Omit<Stores, 'close'> {
+  return {
+    turns: createTurnStore(database, clock),
+    conversations: createConversationStore(database),
+    approvals: createApprovalStore(database),
+    images: createImageStore(database),
+    tickets: createTicketStore(database),
+    transcripts: createTranscriptStore(database),
+    usage: createUsageStore(database),
+    keys: createKeyStore(database, clock),
+    tenants: createTenantStore(database),
+    stops: createStopStore(database),
+    budgets: createBudgetStore(database),
+    audit: createAuditStore(database),
+  };
 }

@@ -1,21 +1,24 @@
 import type { Selectable } from 'kysely';
 import type { TenantRecord, TenantStore } from '../engine/ports.ts';
+import { appendAudit } from './audit.ts';
 import { toJson, type Database } from './database.ts';
 import type { TenantTable } from './schema.ts';
 
 /** Tenants in SQL. */
 export function createTenantStore(database: Database): TenantStore {
   return {
-    async create({ id, createdAt, disabledAt, budgets }) {
-      const row = { id, created_at: createdAt, disabled_at: disabledAt, budgets: budgets && toJson(budgets) };
-      const inserted = await database.write((sql) =>
-        sql
+    async create({ id, createdAt, budgets }, audit) {
+      const row = { id, created_at: createdAt, budgets: budgets && toJson(budgets) };
+      return database.write(async (sql) => {
+        const inserted = await sql
           .insertInto('tenants')
           .values(row)
           .onConflict((conflict) => conflict.column('id').doNothing())
-          .executeTakeFirst(),
-      );
-      return inserted.numInsertedOrUpdatedRows === 1n;
+          .executeTakeFirst();
+        if (inserted.numInsertedOrUpdatedRows !== 1n) return false;
+        await appendAudit(sql, [audit]);
+        return true;
+      });
     },
     async get(id) {
       const row = await database.read.selectFrom('tenants').selectAll().where('id', '=', id).executeTakeFirst();
@@ -24,16 +27,14 @@ export function createTenantStore(database: Database): TenantStore {
     async list() {
       return (await database.read.selectFrom('tenants').selectAll().orderBy('id').execute()).map(toTenant);
     },
-    async update(id, { disabledAt, budgets }) {
-      const changed = {
-        id, // With it, a change of nothing is a statement too.
-        ...(disabledAt === undefined ? {} : { disabled_at: disabledAt }),
-        ...(budgets === undefined ? {} : { budgets: budgets && toJson(budgets) }),
-      };
-      const updated = await database.write((sql) =>
-        sql.updateTable('tenants').set(changed).where('id', '=', id).executeTakeFirst(),
-      );
-      return updated.numUpdatedRows === 1n;
+    async setBudgets(id, budgets, audit) {
+      const json = budgets && toJson(budgets);
+      return database.write(async (sql) => {
+        const updated = await sql.updateTable('tenants').set({ budgets: json }).where('id', '=', id).executeTakeFirst();
+        if (updated.numUpdatedRows !== 1n) return false;
+        await appendAudit(sql, [audit]);
+        return true;
+      });
     },
   };
 }
@@ -42,7 +43,6 @@ function toTenant(row: Selectable<TenantTable>): TenantRecord {
   return {
     id: row.id,
     createdAt: row.created_at,
-    disabledAt: row.disabled_at,
     budgets: row.budgets === null ? null : (JSON.parse(row.budgets) as TenantRecord['budgets']),
   };
 }

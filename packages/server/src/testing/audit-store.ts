@@ -1,7 +1,7 @@
 import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert/strict';
 import { chainStart, verifyChain } from '../engine/audit-chain.ts';
 import { StaleEpochError, type AuditEntry, type AuditRow, type AuditStore } from '../engine/ports.ts';
-import { anEntry } from './audit-entries.ts';
+import { anEntry, auditSubjects, unfitEntry } from './audit-entries.ts';
 import { declare, type ConversationStores, type MakeStore, type Promises } from './contract.ts';
 import { aText, aToolStart, anAccept, anApproval, anEnd } from './turns.ts';
 
@@ -16,15 +16,7 @@ const at = 1_700_000_001_000;
 
 const all = ({ audit }: Pick<Stores, 'audit'>) => audit.read(null, 0, 1_000_000);
 
-/** The subjects in order, once the chain fits and no place is missing. */
-async function subjects(stores: Pick<Stores, 'audit'>): Promise<(string | null)[]> {
-  const rows = await all(stores);
-  strictEqual(verifyChain(rows, chainStart), null);
-  return rows.map(({ subject }) => subject);
-}
-
-/** What cannot be stored, whatever the database. */
-const unfit: AuditEntry = { ...anEntry('unfit'), actor: null as unknown as string };
+const subjects = ({ audit }: Pick<Stores, 'audit'>) => auditSubjects(audit);
 
 const unprintable = (): AuditEntry => {
   const details: Record<string, unknown> = {};
@@ -89,10 +81,10 @@ const log: Promises<Stores> = {
 
   'an append that fails leaves no line and no gap': async (stores) => {
     await stores.audit.append([anEntry('a')]);
-    await rejects(stores.audit.append([anEntry('x'), unfit]));
+    await rejects(stores.audit.append([anEntry('x'), unfitEntry]));
     await rejects(stores.audit.append([anEntry('y'), unprintable()]));
     const [, ...done] = await Promise.allSettled([
-      stores.audit.append([anEntry('z'), unfit]),
+      stores.audit.append([anEntry('z'), unfitEntry]),
       stores.audit.append([anEntry('b')]),
     ]);
     deepStrictEqual(
@@ -139,7 +131,7 @@ const together: Promises<Stores> = {
   'a line that cannot be stored leaves no event and no state, and an event that cannot no line': async (stores) => {
     const { ref } = await stores.turns.accept(anAccept('c'));
     await stores.turns.begin(ref, at);
-    for (const line of [unfit, unprintable()]) {
+    for (const line of [unfitEntry, unprintable()]) {
       await rejects(stores.turns.append(ref, at, [aToolStart({})], 'waiting', [anEntry('x'), line]));
     }
     strictEqual((await stores.turns.get('default', ref.turn))?.state, 'running');
@@ -178,7 +170,7 @@ const together: Promises<Stores> = {
     const { ref } = await turns.accept(anAccept('c'));
     const [approval, event] = anApproval(ref, 'one');
     await approvals.request(ref, approval, event);
-    await rejects(approvals.decide('default', approval.id, denied, unfit));
+    await rejects(approvals.decide('default', approval.id, denied, unfitEntry));
     strictEqual((await approvals.get('default', approval.id))?.status, 'pending');
     const tries = ['a', 'b', 'c'].map((name) => approvals.decide('default', approval.id, denied, anEntry(name)));
     strictEqual((await Promise.all(tries)).filter((decided) => decided !== null).length, 1);

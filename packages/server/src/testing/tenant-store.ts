@@ -1,57 +1,83 @@
-import { deepStrictEqual, strictEqual } from 'node:assert/strict';
-import type { TenantRecord, TenantStore } from '../engine/ports.ts';
+import { deepStrictEqual, rejects, strictEqual } from 'node:assert/strict';
+import type { AuditStore, TenantRecord, TenantStore } from '../engine/ports.ts';
+import { anEntry, auditSubjects, unfitEntry } from './audit-entries.ts';
 import { declare, type MakeStore, type Promises } from './contract.ts';
 
+interface Stores {
+  readonly tenants: TenantStore;
+  readonly audit: AuditStore;
+}
+
 /** What every `TenantStore` promises. */
-export function tenantStoreContract(makeStore: MakeStore<TenantStore>): void {
+export function tenantStoreContract(makeStore: MakeStore<Stores>): void {
   declare('tenant store', promises, makeStore);
 }
 
-const theDefault: TenantRecord = { id: 'default', createdAt: 0, disabledAt: null, budgets: null };
+const theDefault: TenantRecord = { id: 'default', createdAt: 0, budgets: null };
 
 const red: TenantRecord = {
   id: 'red',
   createdAt: 1_700_000_000_000,
-  disabledAt: null,
-  budgets: { perRun: 0.1, perDay: 0, perMonth: null },
+  budgets: { run: 0.1, conversation: null, day: 0, month: null },
 };
 
-const promises: Promises<TenantStore> = {
-  'the tenant `default` is always there': async (store) => {
-    deepStrictEqual(await store.list(), [theDefault]);
-    deepStrictEqual(await store.get('default'), theDefault);
-    strictEqual(await store.create({ ...red, id: 'default' }), false);
-    deepStrictEqual(await store.get('default'), theDefault);
+const line = anEntry('line');
+
+const promises: Promises<Stores> = {
+  'the tenant `default` is always there': async ({ tenants }) => {
+    deepStrictEqual(await tenants.list(), [theDefault]);
+    deepStrictEqual(await tenants.get('default'), theDefault);
+    strictEqual(await tenants.create({ ...red, id: 'default' }, line), false);
+    deepStrictEqual(await tenants.get('default'), theDefault);
   },
 
-  'tenants come back as they were, by id': async (store) => {
-    const blue = { ...red, id: 'blue', disabledAt: 5, budgets: null };
-    strictEqual(await store.create(red), true);
-    strictEqual(await store.create(blue), true);
-    deepStrictEqual(await store.list(), [blue, theDefault, red]);
-    deepStrictEqual(await store.get('red'), red);
-    strictEqual(await store.get('nobody'), null);
+  'tenants come back as they were, by id': async ({ tenants }) => {
+    const blue = { ...red, id: 'blue', createdAt: 5, budgets: null };
+    strictEqual(await tenants.create(red, line), true);
+    strictEqual(await tenants.create(blue, line), true);
+    deepStrictEqual(await tenants.list(), [blue, theDefault, red]);
+    deepStrictEqual(await tenants.get('red'), red);
+    strictEqual(await tenants.get('nobody'), null);
   },
 
-  'of twenty that make one tenant at once, one does': async (store) => {
+  'of twenty that make one tenant at once, one does': async ({ tenants, audit }) => {
     const tries = Array.from({ length: 20 }, (_, index) => ({ ...red, createdAt: index }));
-    const made = await Promise.all(tries.map((tenant) => store.create(tenant)));
+    const made = await Promise.all(tries.map((tenant, index) => tenants.create(tenant, anEntry(String(index)))));
     strictEqual(made.filter(Boolean).length, 1);
-    deepStrictEqual(await store.get('red'), tries[made.indexOf(true)]);
+    deepStrictEqual(await tenants.get('red'), tries[made.indexOf(true)]);
+    deepStrictEqual(await auditSubjects(audit), [String(made.indexOf(true))]);
   },
 
-  'a change sets what it names, and nothing of another tenant': async (store) => {
-    await store.create(red);
-    strictEqual(await store.update('red', { disabledAt: 9 }), true);
-    deepStrictEqual(await store.get('red'), { ...red, disabledAt: 9 });
-    const budgets = { perRun: null, perDay: 2, perMonth: 30 };
-    strictEqual(await store.update('red', { budgets }), true);
-    deepStrictEqual(await store.get('red'), { ...red, disabledAt: 9, budgets });
-    strictEqual(await store.update('red', {}), true);
-    strictEqual(await store.update('red', { disabledAt: null, budgets: null }), true);
-    deepStrictEqual(await store.get('red'), { ...red, budgets: null });
-    deepStrictEqual(await store.get('default'), theDefault);
-    for (const change of [{}, { disabledAt: 1 }]) strictEqual(await store.update('nobody', change), false);
-    strictEqual(await store.get('nobody'), null);
+  'budgets are set as a whole, and those of no other tenant': async ({ tenants }) => {
+    await tenants.create(red, line);
+    const budgets = { run: null, conversation: 1, day: 2, month: 30 };
+    strictEqual(await tenants.setBudgets('red', budgets, line), true);
+    deepStrictEqual(await tenants.get('red'), { ...red, budgets });
+    deepStrictEqual(await tenants.get('default'), theDefault);
+    strictEqual(await tenants.setBudgets('default', budgets, line), true);
+    strictEqual(await tenants.setBudgets('red', null, line), true);
+    deepStrictEqual(await tenants.list(), [
+      { ...theDefault, budgets },
+      { ...red, budgets: null },
+    ]);
+    strictEqual(await tenants.setBudgets('nobody', budgets, line), false);
+    strictEqual(await tenants.get('nobody'), null);
+  },
+
+  'a change has its line in the audit log, and what changes nothing has none': async ({ tenants, audit }) => {
+    await tenants.create(red, anEntry('create'));
+    await tenants.create(red, anEntry('no'));
+    await tenants.setBudgets('red', null, anEntry('budgets'));
+    await tenants.setBudgets('nobody', null, anEntry('no'));
+    deepStrictEqual(await auditSubjects(audit), ['create', 'budgets']);
+  },
+
+  'nothing changes when its line cannot be stored': async ({ tenants, audit }) => {
+    await rejects(tenants.create(red, unfitEntry));
+    strictEqual(await tenants.get('red'), null);
+    await tenants.create(red, line);
+    await rejects(tenants.setBudgets('red', null, unfitEntry));
+    deepStrictEqual(await tenants.get('red'), red);
+    deepStrictEqual(await auditSubjects(audit), ['line']);
   },
 };

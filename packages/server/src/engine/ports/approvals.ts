@@ -116,15 +116,20 @@ export interface ImageStore {
   pathsOf(tenant: string, conversation: string): Promise<Pick<FileImage, 'path' | 'settled'>[]>;
 }
 
+/** Whose ticket it is. */
+export interface TicketOwner {
+  readonly tenant: string;
+  readonly key: string;
+  /** Hash of the secret that the ticket stands for; null: any of the key. */
+  readonly secretHash: string | null;
+}
+
 /** Tickets that stand for a key once. */
 export interface TicketStore {
   /** Keeps a ticket under its hash. */
-  put(
-    hash: string,
-    ticket: { readonly tenant: string; readonly key: string; readonly expiresAt: number },
-  ): Promise<void>;
+  put(hash: string, ticket: TicketOwner & { readonly expiresAt: number }): Promise<void>;
   /** Takes a ticket away and gives whose it was; null when there is none that has not expired. */
-  take(hash: string, now: number): Promise<{ readonly tenant: string; readonly key: string } | null>;
+  take(hash: string, now: number): Promise<TicketOwner | null>;
   /** Deletes expired ones. */
   sweep(now: number): Promise<void>;
 }

@@ -1,5 +1,4 @@
-import type { PermissionMode, ToolName } from '@sallyport/protocol';
-import type { Role } from '../principal.ts';
+import type { PermissionMode, Role, ToolName } from '@sallyport/protocol';
 
 /** What a key may less than its role; a part that is null is not narrowed. */
 export interface Narrowing {
@@ -8,6 +7,7 @@ export interface Narrowing {
   readonly models: readonly string[] | null;
   /** Real paths: projects must lie inside one of them, and inside the service's own roots. */
   readonly workspaceRoots: readonly string[] | null;
+  /** In place of the service's own; a part that is missing stays. */
   readonly rates: Partial<RateLimits> | null;
   readonly budgets: Budgets | null;
 }
@@ -22,18 +22,18 @@ export interface RateLimits {
   readonly burst: number;
 }
 
-/** Most that may be spent, in USD; null: no bound. */
+/** Most that may be spent, in USD; null: no bound. Days and months are those of UTC. */
 export interface Budgets {
-  readonly perRun: number | null;
-  readonly perDay: number | null;
-  readonly perMonth: number | null;
+  /** By one turn. */
+  readonly run: number | null;
+  readonly conversation: number | null;
+  readonly day: number | null;
+  readonly month: number | null;
 }
 
-/** A key as it is stored: its secret is not among it. */
+/** A key as it is stored: its secrets are not among it. Its name is never used again in its tenant. */
 export interface KeyRecord {
   readonly tenant: string;
-  readonly id: string;
-  /** Unique among the keys of the tenant that are not revoked. */
   readonly name: string;
   readonly role: Role;
   readonly narrowing: Narrowing | null;
@@ -43,12 +43,14 @@ export interface KeyRecord {
   /** From then on it is unknown; null: never. */
   readonly expiresAt: number | null;
   readonly revokedAt: number | null;
+  /** Until when the secret before the last rotation is valid; null: there is none. */
+  readonly previousUntil: number | null;
 }
 
-/** Thrown when a key is to be made with a hash, an id or a name that is taken. */
+/** Thrown when a key is to be made with a name or a hash that is, or was, taken. */
 export class KeyTakenError extends Error {
   constructor(name: string) {
-    super(`a key cannot be made as ${JSON.stringify(name)}: its name, its id or its secret is taken`);
+    super(`a key cannot be made as ${JSON.stringify(name)}: its name or its secret is taken`);
     this.name = 'KeyTakenError';
   }
 }
@@ -58,44 +60,72 @@ export class KeyTakenError extends Error {
  * transaction of the change it tells of, and not when nothing changed.
  */
 export interface KeyStore {
+  /** Throws `KeyTakenError`, with nothing stored, when any key has the hash, or one of the tenant the name. */
+  create(key: KeyRecord, hash: string, audit: AuditEntry): Promise<void>;
   /**
-   * Throws `KeyTakenError`, with nothing stored, when the hash is taken by any key, the id by one of the tenant, or the
-   * name by one of the tenant that is not revoked.
+   * The key of a secret's hash, whatever its state; null when there is none. `until` is set when it is the secret before
+   * the last rotation: it is unknown from then on.
    */
-  create(key: KeyRecord, hash: string, audit?: AuditEntry): Promise<void>;
-  /** The key of a secret's hash, whatever its state; null when there is none. */
-  byHash(hash: string): Promise<KeyRecord | null>;
-  get(tenant: string, id: string): Promise<KeyRecord | null>;
+  byHash(hash: string): Promise<{ readonly key: KeyRecord; readonly until: number | null } | null>;
+  get(tenant: string, name: string): Promise<KeyRecord | null>;
   /** Newest first, revoked ones too. */
   list(tenant: string): Promise<KeyRecord[]>;
-  /** Sets when it expires; false when there is none, or it is revoked. */
-  expire(tenant: string, id: string, at: number, audit?: AuditEntry): Promise<boolean>;
-  /** False when there is none, or it is revoked already. */
-  revoke(tenant: string, id: string, at: number, audit?: AuditEntry): Promise<boolean>;
+  /** Sets what the change names; false when there is none, or it is revoked. */
+  change(
+    tenant: string,
+    name: string,
+    change: Partial<Pick<KeyRecord, 'narrowing' | 'expiresAt'>>,
+    audit: AuditEntry,
+  ): Promise<boolean>;
   /**
-   * Those of all tenants that were revoked, or given another expiry, at or after a time: for processes that have cached
-   * them. The time is when the change was made, by the clock of the process that made it, not when it takes effect.
+   * Gives it another secret; the one it had is valid until `previousUntil`, an older one is not any more. False when
+   * there is none, or it is revoked. Throws `KeyTakenError` when any key has the hash.
    */
-  changedSince(at: number): Promise<KeyRecord[]>;
+  rotate(tenant: string, name: string, hash: string, previousUntil: number, audit: AuditEntry): Promise<boolean>;
+  /** False when there is none, or it is revoked already. */
+  revoke(tenant: string, name: string, at: number, audit: AuditEntry): Promise<boolean>;
+  /**
+   * Those of all tenants that were changed, rotated or revoked at or after a time, by the clock of the process that made
+   * the change: for processes that hold what was let in with them.
+   */
+  changedSince(at: number): Promise<{ readonly tenant: string; readonly name: string }[]>;
 }
 
 export interface TenantRecord {
   readonly id: string;
   readonly createdAt: number;
-  /** Its keys are unknown while it is set. */
-  readonly disabledAt: number | null;
   readonly budgets: Budgets | null;
 }
 
 /** Tenants. The tenant `default` is always there; it was created at 0. */
 export interface TenantStore {
-  /** False when it is there already. */
-  create(tenant: TenantRecord): Promise<boolean>;
+  /** False, with nothing stored, when it is there already. */
+  create(tenant: TenantRecord, audit: AuditEntry): Promise<boolean>;
   get(id: string): Promise<TenantRecord | null>;
   /** By id. */
   list(): Promise<TenantRecord[]>;
-  /** Sets what the change names; false when there is no such tenant. */
-  update(id: string, change: Partial<Pick<TenantRecord, 'disabledAt' | 'budgets'>>): Promise<boolean>;
+  /** False when there is no such tenant. */
+  setBudgets(id: string, budgets: Budgets | null, audit: AuditEntry): Promise<boolean>;
+}
+
+/** A stop: nothing runs in what it names. A part that is null names all of them. */
+export interface Stop {
+  readonly id: string;
+  readonly tenant: string | null;
+  readonly key: string | null;
+  readonly conversation: string | null;
+  readonly reason: string;
+  readonly createdAt: number;
+  readonly createdBy: string;
+}
+
+/** The stops that hold. */
+export interface StopStore {
+  add(stop: Stop, audit: AuditEntry): Promise<void>;
+  /** Oldest first. */
+  list(): Promise<Stop[]>;
+  /** Removes it and gives what it was; null when there is none. */
+  lift(id: string, audit: (stop: Stop) => AuditEntry): Promise<Stop | null>;
 }
 
 /** What the limiter says to one request. */

@@ -39,8 +39,34 @@ export interface ModelCall {
   readonly durationMs: number;
 }
 
+/** What a key used of a model in a day of UTC. */
+export interface DayUsage {
+  readonly tenant: string;
+  readonly key: string;
+  /** As `2026-11-21`. */
+  readonly day: string;
+  readonly model: string;
+  readonly calls: number;
+  readonly usage: Usage;
+  /** Of the calls whose price is known. */
+  readonly costUsd: number;
+  readonly unpricedCalls: number;
+}
+
+/** Which usage is wanted; null: of all. */
+export interface UsageQuery {
+  readonly tenant: string | null;
+  readonly key: string | null;
+  /** First and last day, as `2026-11-21`. */
+  readonly from: string;
+  readonly to: string;
+}
+
 export interface UsageStore {
+  /** Keeps a call once, adds it to the usage of its day and lessens what its turn has reserved, in one transaction. */
   record(call: ModelCall): Promise<void>;
+  /** Newest day first, then by tenant, key and model. */
+  byDay(query: UsageQuery): Promise<DayUsage[]>;
   /** The calls of one turn. */
   ofTurn(ref: TurnRef): Promise<ModelCall[]>;
   /** Tokens of all kinds and known costs of all calls of a conversation. */

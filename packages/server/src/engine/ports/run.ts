@@ -20,6 +20,8 @@ export interface BrokerGrant {
   readonly model: string;
   /** Most that the turn may have spent before another call is passed. */
   readonly budgetUsd: number | null;
+  /** Asked before every call, and before every repeated try. When it rejects, no call is passed. */
+  readonly mayCall: RunHost['mayCall'];
   /** Most answers of the model; a further call is refused. Calls that offer no tools are not counted where the run has tools. */
   readonly maxCalls: number;
   /** True when the run has tools. */
@@ -34,6 +36,12 @@ export interface BrokerGrant {
   readonly onRetry: (attempt: number, reason: string) => void;
 }
 
+/**
+ * Whether a call of the model may be made. `alone`: only while the turn makes no other, and only at a known price, as a
+ * budget counts it. `no`: a budget is used up.
+ */
+export type CallVerdict = 'yes' | 'alone' | 'no';
+
 /** The model calls of one turn. */
 export interface BrokerTurn {
   readonly calls: readonly ModelCall[];
@@ -41,7 +49,7 @@ export interface BrokerTurn {
   spentUsd(): number;
   /** Resolves when the process asks for its first call. */
   readonly asked: Promise<void>;
-  /** True once a call was refused because the budget was reached. */
+  /** True once a call was refused because a budget was reached. */
   budgetReached(): boolean;
   /** True once a call was refused because `maxCalls` was reached. */
   callsReached(): boolean;
@@ -168,7 +176,9 @@ export interface RunHost {
   /** Told of a call that was allowed, but that Claude Code did not run by a rule of its own. */
   toolRefused(id: string): Promise<void>;
   /** Told after each batch of tool calls; `stop` ends the run before the next model call. */
-  batchEnded(turn: BrokerTurn): 'continue' | 'stop';
+  batchEnded(turn: BrokerTurn): Promise<'continue' | 'stop'>;
+  /** Asked before every call of the model about the budgets beyond the turn's own. `spentUsd`: by the turn so far. */
+  mayCall(spentUsd: number): Promise<CallVerdict>;
   /** Told when Claude has ended and the process is still there, so that changes can be read. */
   ended(view: WorkspaceView): Promise<void>;
 }

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import { inflateRawSync } from 'node:zlib';
 import { base, counted, get, text } from '../files-support.ts';
-import { bearer, eventually, listen, testApp } from '../testing.ts';
+import { bearer, eventually, listen, principalOf, testApp } from '../testing.ts';
 
 const limit = { timeout: 20_000 };
 
@@ -33,7 +33,7 @@ test('an archive holds every file, but those that have gone since', async () => 
     'c:x\\..\\y': text('c'),
     empty: text(''),
   };
-  const listing = await engine.files({ tenant: 't', key: 'k', role: 'user' }, 'conv-1');
+  const listing = await engine.files(principalOf('user'), 'conv-1');
   engine.listed = { files: [{ path: 'gone', size: 1, modifiedAt: 0 }, ...listing.files], more: false };
   const answer = await app.inject(get('/files.zip'));
   assert.equal(answer.statusCode, 200, answer.body);

@@ -1,5 +1,6 @@
 import type { Engine } from '../../engine/engine.ts';
 import { tellReplay } from '../idempotency.ts';
+import { leaveUnanswered } from '../key-watch.ts';
 import type { Handlers } from '../routes.ts';
 import type { OpenRuns } from '../runs.ts';
 
@@ -22,7 +23,7 @@ export function claudeHandlers(
       const turn = await engine.startQuery(principal, body, context);
       tellReplay(reply, turn);
       const { result, messages, error } = await turn.ended;
-      if (left.aborted) return reply.hijack();
+      if (left.aborted) return leaveUnanswered(reply);
       if (error) throw error;
       return { ...result, messages };
     },

@@ -4,8 +4,16 @@ import type { Engine } from '../../engine/engine.ts';
 import { SallyportError } from '../../engine/errors.ts';
 import type { Handlers } from '../routes.ts';
 import type { OpenRuns } from '../runs.ts';
-import { doneFrame, eventFrame, heartbeatFrame, itemFrame, Puller, sendFrames, streamHeaders } from '../sse.ts';
-import { brokenStatus } from './stream.ts';
+import {
+  brokenStatus,
+  doneFrame,
+  eventFrame,
+  heartbeatFrame,
+  itemFrame,
+  Puller,
+  sendFrames,
+  streamHeaders,
+} from '../sse.ts';
 
 function cursorOf(text: string | undefined): Cursor {
   if (text === undefined) return startOfLog;
@@ -41,7 +49,7 @@ async function* framesOf(
   }
 }
 
-/** Follows a conversation for a client, as long as it stays and the service is not closing. */
+/** Follows a conversation for a client, as long as it stays, its key is valid and the service is not closing. */
 export function eventsHandler(engine: Engine, readers: OpenRuns, heartbeatMs: number): Handlers['conversationEvents'] {
   return async ({ request, reply, principal, params, query }) => {
     const after = cursorOf(request.headers['last-event-id']?.toString() ?? query.after);

@@ -4,7 +4,7 @@ import { isoTime } from '../../engine/clock.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { SallyportError } from '../../engine/errors.ts';
 import { zipOf } from '../archive.ts';
-import { attachmentHeaders, ExactSize } from '../attachments.ts';
+import { attachmentHeaders, ExactSize, sendBytes } from '../attachments.ts';
 import type { Handlers } from '../routes.ts';
 
 const maxArchiveFiles = 10_000;
@@ -29,7 +29,10 @@ export function fileHandlers(
         return reply.send(Readable.from([]));
       }
       // What fails here fails the answer, too.
-      return reply.send(pipeline(content, new ExactSize(size), () => undefined));
+      return sendBytes(
+        reply,
+        pipeline(content, new ExactSize(size), () => undefined),
+      );
     },
     conversationArchive: async ({ request, reply, principal, params }) => {
       const id = params.session_id;
@@ -39,7 +42,7 @@ export function fileHandlers(
       reply.headers(attachmentHeaders('application/zip', `${id}.zip`));
       if (request.method === 'HEAD') return reply.send(Readable.from([]));
       const open = (path: string) => engine.file(principal, id, path);
-      return reply.send(zipOf(files, open, maxArchiveBytes));
+      return sendBytes(reply, zipOf(files, open, maxArchiveBytes));
     },
   };
 }

@@ -4,9 +4,10 @@ import type { Clock } from '../../engine/clock.ts';
 import type { Engine, RunningTurn, TurnOutcome } from '../../engine/engine.ts';
 import { SallyportError } from '../../engine/errors.ts';
 import { tellReplay } from '../idempotency.ts';
+import { leaveUnanswered } from '../key-watch.ts';
 import type { Handlers } from '../routes.ts';
 import type { OpenRuns } from '../runs.ts';
-import { doneFrame, eventFrame, heartbeatFrame, itemFrame, Puller, sendFrames } from '../sse.ts';
+import { brokenStatus, doneFrame, eventFrame, heartbeatFrame, itemFrame, Puller, sendFrames } from '../sse.ts';
 
 /** What streams go by. */
 export interface Timing {
@@ -51,12 +52,6 @@ function brokenResult({ code, detail }: SallyportError, outcome: TurnOutcome): S
   const result = { ...outcome.result, success: false, stop_reason: 'error' as const, error: detail };
   const last = { seq: 1, turn: '', at: 0, body: { type: 'result' as const, result, code } };
   return new StreamProjector(startOfLog).log(last)?.event;
-}
-
-/** The last event of a stream that broke off while what it followed goes on. */
-export function brokenStatus(error: SallyportError): StreamEvent {
-  const common = { content: '', role: 'system' as const, tools_used: [] };
-  return { ...common, type: 'status', status: 'stream_failed', is_complete: true, error: error.detail };
 }
 
 interface Stream {
@@ -110,7 +105,7 @@ async function* framesOf(stream: Stream): AsyncGenerator<string> {
 /** A turn that is to be streamed. */
 export interface StreamedTurn {
   readonly turn: RunningTurn;
-  /** Aborted when the client has left. */
+  /** Aborted when the client has left, or its key is gone. */
   readonly left: AbortSignal;
   /** Stops the turn when its stream fails. Null: the turn goes on, and its events can be read elsewhere. */
   readonly stop: (() => void) | null;
@@ -130,7 +125,7 @@ export async function streamTurn(
   const puller = new Puller(turn.events(), left);
   try {
     const held = await pullHead(puller, turn, timing);
-    if (!held) return reply.hijack();
+    if (!held) return leaveUnanswered(reply);
     return sendFrames(reply, framesOf({ puller, held, turn, stop, timing, log: request.log }));
   } catch (error) {
     puller.close();

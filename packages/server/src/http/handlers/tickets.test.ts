@@ -1,14 +1,23 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createKeyRing, type KeyRing } from '../../engine/keys.ts';
 import type { Clock } from '../../engine/clock.ts';
-import { bearer, exchange, listen, memoryTickets, roles, secretOf, testApp, type TestApp } from '../testing.ts';
+import {
+  bearer,
+  exchange,
+  keysWith,
+  listen,
+  memoryTickets,
+  principalOf,
+  secretOf,
+  testApp,
+  type TestApp,
+} from '../testing.ts';
 
 const limit = { timeout: 20_000 };
 const events = '/api/claude/conversation/conv-1/events';
 
-async function ticketOf({ app }: TestApp): Promise<string> {
-  const answer = await app.inject({ method: 'POST', url: '/api/claude/ws-ticket', headers: bearer('user') });
+async function ticketOf({ app }: TestApp, headers = bearer('user')): Promise<string> {
+  const answer = await app.inject({ method: 'POST', url: '/api/claude/ws-ticket', headers });
   assert.equal(answer.statusCode, 200);
   assert.equal(answer.headers['cache-control'], 'no-store');
   const body = answer.json<{ ticket: string; expires_in: number }>();
@@ -25,7 +34,7 @@ test('a ticket opens the events of a conversation once, as the key it was given 
   const answer = await app.inject({ url: `${events}?follow=false&ticket=${ticket}&after=1.0` });
   assert.equal(answer.statusCode, 200, answer.body);
   assert.match(answer.body, /\[DONE\]/);
-  assert.deepEqual(engine.asked.at(-1)?.principal, { tenant: 'default', key: 'user', role: 'user' });
+  assert.deepEqual(engine.asked.at(-1)?.principal, principalOf('user'));
   const again = await app.inject({ url: `${events}?ticket=${ticket}` });
   assert.deepEqual([again.statusCode, again.json<{ code: string }>().code], [401, 'invalid_key']);
   assert.equal(engine.asked.length, 1);
@@ -74,15 +83,12 @@ test('what is no ticket, or is too old, opens nothing', async () => {
 });
 
 test('the ticket of a key that was revoked is worth nothing', async () => {
-  const ring = createKeyRing(roles.map((role) => ({ name: role, role, tenant: 'default', secret: secretOf(role) })));
-  let revoked = false;
-  const keys: KeyRing = {
-    authenticate: (secret) => ring.authenticate(secret),
-    named: (tenant, key) => (revoked ? null : ring.named(tenant, key)),
-  };
+  const { keys, headers, revoke } = await keysWith('stored');
   const made = await testApp({ keys });
-  const ticket = await ticketOf(made);
-  revoked = true;
+  const [used, ticket] = [await ticketOf(made, headers), await ticketOf(made, headers)];
+  assert.equal((await made.app.inject({ url: `${events}?follow=false&ticket=${used}` })).statusCode, 200);
+  made.engine.asked.length = 0;
+  await revoke();
   const answer = await made.app.inject({ url: `${events}?ticket=${ticket}` });
   assert.equal(answer.statusCode, 401);
   assert.equal(made.engine.asked.length, 0);

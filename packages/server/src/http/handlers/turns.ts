@@ -4,6 +4,7 @@ import type { Engine, RunningTurn, TurnOutcome } from '../../engine/engine.ts';
 import { SallyportError } from '../../engine/errors.ts';
 import type { Principal } from '../../engine/principal.ts';
 import { tellReplay } from '../idempotency.ts';
+import { leaveUnanswered } from '../key-watch.ts';
 import type { Handlers } from '../routes.ts';
 import type { OpenRuns } from '../runs.ts';
 import { asksForEvents } from '../sse.ts';
@@ -75,7 +76,7 @@ export function turnHandlers(
     if (asksForEvents(request.headers.accept)) return streamTurn(request, reply, { turn, left, stop: null }, timing);
     tellReplay(reply, turn);
     const first = await firstOf(engine, principal, turn, left);
-    if (first === 'left' || left.aborted) return reply.hijack();
+    if (first === 'left' || left.aborted) return leaveUnanswered(reply);
     if (Array.isArray(first)) return reply.code(202).send(waitingFor(turn, first));
     if (first.error) throw first.error;
     return answer(first, turn);

@@ -11,6 +11,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await images(db);
   await transcripts(db);
   await usage(db);
+  await usageDays(db);
   await tickets(db);
   await guard(db);
   await db.schema
@@ -181,6 +182,7 @@ async function tickets(db: Kysely<unknown>): Promise<void> {
     .addColumn('tenant', 'text', (column) => column.notNull())
     .addColumn('hash', 'text', (column) => column.notNull().unique())
     .addColumn('key', 'text', (column) => column.notNull())
+    .addColumn('secret_hash', 'text')
     .addColumn('expires_at', 'bigint', (column) => column.notNull())
     .addPrimaryKeyConstraint('tickets_key', ['tenant', 'hash'])
     .execute();
@@ -230,4 +232,25 @@ async function usage(db: Kysely<unknown>): Promise<void> {
     .execute();
   await db.schema.createIndex('usage_turn').on('usage').columns(['tenant', 'turn', 'at']).execute();
   await db.schema.createIndex('usage_conversation').on('usage').columns(['tenant', 'conversation']).execute();
+}
+
+async function usageDays(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('usage_days')
+    .addColumn('tenant', 'text', (column) => column.notNull())
+    .addColumn('key', 'text', (column) => column.notNull())
+    .addColumn('day', 'text', (column) => column.notNull())
+    .addColumn('model', 'text', (column) => column.notNull())
+    .addColumn('calls', 'bigint', (column) => column.notNull())
+    .addColumn('input_tokens', 'bigint', (column) => column.notNull())
+    .addColumn('output_tokens', 'bigint', (column) => column.notNull())
+    .addColumn('cache_read_tokens', 'bigint', (column) => column.notNull())
+    .addColumn('cache_write_tokens', 'bigint', (column) => column.notNull())
+    .addColumn('cost_usd', 'double precision', (column) => column.notNull())
+    .addColumn('unpriced_calls', 'bigint', (column) => column.notNull())
+    .addPrimaryKeyConstraint('usage_days_key', ['tenant', 'key', 'day', 'model'])
+    .execute();
+  // For all keys of a tenant, and for all tenants.
+  await db.schema.createIndex('usage_days_of_tenant').on('usage_days').columns(['tenant', 'day']).execute();
+  await db.schema.createIndex('usage_days_of_all').on('usage_days').column('day').execute();
 }

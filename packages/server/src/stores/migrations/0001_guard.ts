@@ -1,9 +1,11 @@
-import { sql, type Kysely } from 'kysely';
+import type { Kysely } from 'kysely';
 
-/** Keys, tenants with the one that is always there, and the audit log with its head. */
+/** Keys, tenants with the one that is always there, stops, reservations, and the audit log with its head. */
 export async function guard(db: Kysely<unknown>): Promise<void> {
   await keys(db);
   await tenants(db);
+  await stops(db);
+  await reservations(db);
   await audit(db);
 }
 
@@ -12,8 +14,6 @@ async function keys(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable('keys')
     .addColumn('tenant', 'text', (column) => column.notNull())
-    .addColumn('id', 'text', (column) => column.notNull())
-    .addColumn('hash', 'text', (column) => column.notNull().unique())
     .addColumn('name', 'text', (column) => column.notNull())
     .addColumn('role', 'text', (column) => column.notNull())
     .addColumn('narrowing', 'text')
@@ -21,18 +21,21 @@ async function keys(db: Kysely<unknown>): Promise<void> {
     .addColumn('created_by', 'text', (column) => column.notNull())
     .addColumn('expires_at', 'bigint')
     .addColumn('revoked_at', 'bigint')
+    .addColumn('previous_until', 'bigint')
     .addColumn('changed_at', 'bigint')
-    .addPrimaryKeyConstraint('keys_key', ['tenant', 'id'])
-    .execute();
-  // A revoked key gives its name free.
-  await db.schema
-    .createIndex('keys_name')
-    .unique()
-    .on('keys')
-    .columns(['tenant', 'name'])
-    .where(sql.ref('revoked_at'), 'is', null)
+    .addPrimaryKeyConstraint('keys_key', ['tenant', 'name'])
     .execute();
   await db.schema.createIndex('keys_changed').on('keys').column('changed_at').execute();
+  await db.schema
+    .createTable('key_secrets')
+    .addColumn('tenant', 'text', (column) => column.notNull())
+    .addColumn('key', 'text', (column) => column.notNull())
+    .addColumn('current', 'integer', (column) => column.notNull())
+    .addColumn('hash', 'text', (column) => column.notNull().unique())
+    // A key has one current secret, and one before it at most.
+    .addPrimaryKeyConstraint('key_secrets_key', ['tenant', 'key', 'current'])
+    .addForeignKeyConstraint('key_secrets_of_key', ['tenant', 'key'], 'keys', ['tenant', 'name'])
+    .execute();
 }
 
 async function tenants(db: Kysely<{ tenants: { id: string; created_at: number } }>): Promise<void> {
@@ -40,10 +43,35 @@ async function tenants(db: Kysely<{ tenants: { id: string; created_at: number } 
     .createTable('tenants')
     .addColumn('id', 'text', (column) => column.primaryKey())
     .addColumn('created_at', 'bigint', (column) => column.notNull())
-    .addColumn('disabled_at', 'bigint')
     .addColumn('budgets', 'text')
     .execute();
   await db.insertInto('tenants').values({ id: 'default', created_at: 0 }).execute();
+}
+
+async function stops(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('stops')
+    .addColumn('id', 'text', (column) => column.primaryKey())
+    .addColumn('tenant', 'text')
+    .addColumn('key', 'text')
+    .addColumn('conversation', 'text')
+    .addColumn('reason', 'text', (column) => column.notNull())
+    .addColumn('created_at', 'bigint', (column) => column.notNull())
+    .addColumn('created_by', 'text', (column) => column.notNull())
+    .execute();
+}
+
+/** No reference to the turn: it is accepted after it has reserved. */
+async function reservations(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('reservations')
+    .addColumn('tenant', 'text', (column) => column.notNull())
+    .addColumn('turn', 'text', (column) => column.notNull())
+    .addColumn('conversation', 'text', (column) => column.notNull())
+    .addColumn('key', 'text', (column) => column.notNull())
+    .addColumn('usd', 'double precision', (column) => column.notNull())
+    .addPrimaryKeyConstraint('reservations_key', ['tenant', 'turn'])
+    .execute();
 }
 
 /** No reference to the conversation: what was done stays told when it is deleted. */

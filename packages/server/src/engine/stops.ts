@@ -1,0 +1,104 @@
+import type { StopInfo } from '@sallyport/protocol';
+import { isoTime } from './clock.ts';
+import { SallyportError } from './errors.ts';
+import type { Log, Stop, StopStore } from './ports.ts';
+
+/** Milliseconds after which another process of the service has seen a stop. */
+const pollMs = 250;
+
+/** Whose work it is. */
+export interface Whose {
+  readonly tenant: string;
+  /** Name of the key that owns the conversation. */
+  readonly key: string;
+  readonly conversation: string;
+}
+
+/** What of work is known before it is accepted: a new conversation may have no id yet. */
+type Wanted = Omit<Whose, 'conversation'> & { readonly conversation: string | null };
+
+const names = ({ tenant, key, conversation }: Stop, whose: Wanted): boolean =>
+  (tenant === null || tenant === whose.tenant) &&
+  (key === null || key === whose.key) &&
+  (conversation === null || conversation === whose.conversation);
+
+/** A stop as clients read it. */
+export function stopInfo({ id, createdAt, createdBy, ...stop }: Stop): StopInfo {
+  const { tenant, key, conversation, reason } = stop;
+  const scope = conversation !== null ? 'conversation' : key !== null ? 'key' : tenant !== null ? 'tenant' : 'all';
+  return {
+    stop_id: id,
+    scope,
+    tenant,
+    key,
+    conversation,
+    reason,
+    created_at: isoTime(createdAt),
+    created_by: createdBy,
+  };
+}
+
+/**
+ * The stops that hold, as this process knows them: at once those that were made here, within a quarter of a second those
+ * of other processes.
+ */
+export class Stops {
+  readonly #store: StopStore;
+  readonly #logger: Log;
+  readonly #listeners = new Set<() => void>();
+  #known: readonly Stop[] = [];
+  #reads = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(parts: { readonly stops: StopStore; readonly logger: Log }) {
+    this.#store = parts.stops;
+    this.#logger = parts.logger;
+  }
+
+  /** Reads what holds, and goes on watching until it is closed. Rejects when it cannot be read. */
+  async start(): Promise<void> {
+    await this.refresh();
+    const poll = () => {
+      this.#timer = setTimeout(() => {
+        const failed = (error: unknown) => this.#logger.error({ err: error }, 'the stops could not be read');
+        void this.refresh().catch(failed).then(poll);
+      }, pollMs).unref();
+    };
+    poll();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#listeners.clear();
+  }
+
+  /** Called back with every new set of stops. */
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
+  /** True when a stop that is known here names the work. */
+  holds(whose: Whose): boolean {
+    return this.#known.some((stop) => names(stop, whose));
+  }
+
+  /** Rejects with `stopped` when a stop names the work, as the store has it now. */
+  async check(wanted: Wanted): Promise<void> {
+    const stops = await this.refresh();
+    if (stops.some((stop) => names(stop, wanted))) throw new SallyportError('stopped');
+  }
+
+  /** Reads the stops again and gives them. Of two readings the one that began later counts. */
+  async refresh(): Promise<readonly Stop[]> {
+    this.#reads += 1;
+    const read = this.#reads;
+    const found = await this.#store.list();
+    if (read < this.#reads) return found;
+    const ids = (stops: readonly Stop[]) => stops.map(({ id }) => id).join();
+    const changed = ids(found) !== ids(this.#known);
+    this.#known = found;
+    if (changed) for (const listener of this.#listeners) listener();
+    return found;
+  }
+}
