@@ -36,6 +36,32 @@ export const auditPage = z
   .object({ items: z.array(auditLine), next_cursor: z.string().nullable() })
   .meta({ id: 'AuditPage' });
 
+/** A process of Claude Code. */
+export const processInfo = z
+  .object({
+    process_id: z.string(),
+    pid: z.int().describe('As the server sees it; of a jailed one that of the jail.'),
+    state: z.enum(['starting', 'running', 'idle']).describe('`idle`: it waits for the next turn of its conversation.'),
+    tenant: z.string().nullable(),
+    session_id: z.string().nullable().describe('The conversation it works for.'),
+    model: z.string().nullable(),
+    permission_mode: z.string().nullable(),
+    started_at: timestamp,
+  })
+  .meta({ id: 'ProcessInfo' });
+export type ProcessInfo = z.output<typeof processInfo>;
+
+export const settingLine = z
+  .object({
+    variable: z.string(),
+    value: z.string().describe('`set` or `not set` for secrets.'),
+    source: z.string().describe('Where the value comes from.'),
+  })
+  .meta({ id: 'SettingLine' });
+export type SettingInfo = z.output<typeof settingLine>;
+
+const listOf = <T extends z.ZodType>(item: T) => z.object({ items: z.array(item), next_cursor: z.null() });
+
 /** The routes of those who run the service. */
 export const adminOperations = {
   readAudit: {
@@ -59,6 +85,26 @@ export const adminOperations = {
     right: 'audit',
     query: auditExportQuery,
     response: attachment('application/x-ndjson', 'The lines.'),
+    errors: [],
+  },
+  listProcesses: {
+    id: 'listProcesses',
+    method: 'GET',
+    path: `${base}/processes`,
+    summary: 'Lists the processes of Claude Code',
+    description: 'Those of this server, as they are now.',
+    right: 'manage',
+    response: json(listOf(processInfo), 'The processes.'),
+    errors: [],
+  },
+  listSettings: {
+    id: 'listSettings',
+    method: 'GET',
+    path: `${base}/settings`,
+    summary: 'Lists the settings in force',
+    description: 'Without secrets. `configuration` names all of them together, as the audit log does.',
+    right: 'manage',
+    response: json(listOf(settingLine).extend({ configuration: z.string() }), 'The settings.'),
     errors: [],
   },
   ...keyOperations,

@@ -1,4 +1,4 @@
-export { auditPage, type AuditLine } from './admin.ts';
+export { auditPage, type AuditLine, type ProcessInfo, type SettingInfo } from './admin.ts';
 export {
   approval,
   approvalDecision,

@@ -13,10 +13,11 @@ import { createRunner } from './claude/runner.ts';
 import { isProtected, prepareRunDirectory, removeRunDirectory } from './claude/slots.ts';
 import { createWorkspaceFiles } from './claude/workspace-files.ts';
 import { adminKey, type AdminKey } from './config/admin-key.ts';
-import { configurationId } from './config/describe.ts';
+import { configurationId, describeSettings } from './config/describe.ts';
 import { secretsOf, type Settings } from './config/settings.ts';
 import { LocalLimiter } from './coordination/local.ts';
 import { LocalCache } from './coordination/local-cache.ts';
+import type { AdminParts } from './engine/admin.ts';
 import { systemClock } from './engine/clock.ts';
 import { createAdmin } from './engine/create-admin.ts';
 import { createEngine } from './engine/create-engine.ts';
@@ -198,8 +199,13 @@ async function startGuard(configured: readonly KeyInput[], stores: Stores, logge
   const stops = new Stops({ stops: stores.stops, logger });
   teardown.add(async () => stops.close());
   await stops.start();
-  const admin = createAdmin({ ...stores, stopsHeld: stops, clock, configured });
-  return { keyRing, stops, admin };
+  return { keyRing, stops };
+}
+
+function adminOf(settings: Settings, stores: Stores, parts: Pick<AdminParts, 'stopsHeld' | 'configured' | 'runner'>) {
+  const items = describeSettings(settings).map(({ variable, value, source }) => ({ variable, value, source }));
+  const inForce = { items, configuration: configurationId(settings, version) };
+  return createAdmin({ ...stores, ...parts, clock: systemClock, settings: inForce });
 }
 
 /** What the engine takes from the other parts. */
@@ -253,7 +259,8 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
   for (const warning of settings.warnings) logger.warn(warning);
   const { jails, broker, runner, prices, ownDirectories } = await startRunner(settings, stores, logger, teardown);
   const { jailed, problems } = jails.isolation;
-  const guard = await startGuard(keysOf(settings, own), stores, logger, teardown);
+  const configured = keysOf(settings, own);
+  const guard = await startGuard(configured, stores, logger, teardown);
   const needs = { ...guard, logger, runner, prices, jailed, ownDirectories };
   const engine = await startEngine(settings, stores, needs);
   teardown.add(() => engine.close());
@@ -262,7 +269,7 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     version,
     engine,
     keys: guard.keyRing,
-    admin: guard.admin,
+    admin: adminOf(settings, stores, { stopsHeld: guard.stops, configured, runner }),
     journal: createJournal({ audit: stores.audit, clock: systemClock }),
     tickets: createTickets(stores.tickets, systemClock),
     limiters: { keys: new LocalLimiter({ clock: systemClock }), addresses: new LocalLimiter({ clock: systemClock }) },

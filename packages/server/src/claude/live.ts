@@ -4,6 +4,8 @@ import { endProcess, type RunProcess } from './run-process.ts';
 /** A process that waits for the next turn of its conversation. */
 interface Idle {
   readonly process: RunProcess;
+  /** The turn that was in it last. */
+  readonly order: RunOrder;
   /** What must be the same in the next turn. */
   readonly fixed: string;
   /** Of the turn it ended: the next turn has the next one, or another process was there between. */
@@ -29,7 +31,7 @@ export class LivePool {
   put(order: RunOrder, process: RunProcess): void {
     const key = keyOf(order.ref.tenant, order.sdkSession);
     const timer = setTimeout(() => this.#end(key), idleMs).unref();
-    const idle: Idle = { process, fixed: fixedOf(order), epoch: order.ref.epoch, timer };
+    const idle: Idle = { process, order, fixed: fixedOf(order), epoch: order.ref.epoch, timer };
     this.#idle.set(key, idle);
     void process.jail.exited.then(() => this.#idle.get(key) === idle && this.#end(key));
   }
@@ -47,6 +49,11 @@ export class LivePool {
     clearTimeout(idle.timer);
     this.#idle.delete(key);
     return idle.process;
+  }
+
+  /** The last turn of the process that is idle in a jail; null when none is. */
+  lastOf(jail: string): RunOrder | null {
+    return [...this.#idle.values()].find(({ process }) => process.jail.id === jail)?.order ?? null;
   }
 
   /** Ends the least recently used ones until at most so many are left, and waits until they and all others that are ending are gone. */

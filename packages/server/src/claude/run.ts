@@ -13,6 +13,8 @@ import { within } from './within.ts';
 /** What a run takes from the runner. */
 export interface RunParts extends ProcessParts {
   readonly live: LivePool;
+  /** The turns that are in processes, by the id of the jail. */
+  readonly busy: Map<string, RunOrder>;
 }
 
 /** One try at a turn. */
@@ -88,11 +90,13 @@ async function attempt(
   try {
     if (process === null) process = await startRunProcess(parts, order, pass, { stopping, duties, settleCall }, signal);
     else await takeOver(process, order, duties(process));
+    parts.busy.set(process.jail.id, order);
     if (turn.stop === null) ready.resolve();
     if (process.claude !== null) said = await converse(process.claude, process, tried, parts);
     if (process.claude !== null && said.result !== null) await look(process.claude, tried);
     stays = await mayStay(process, said, tried);
   } finally {
+    if (process !== null) parts.busy.delete(process.jail.id);
     if (process !== null && !stays) await release(process, said, tried, parts);
     await settle(turn, brokerTurn);
     if (!stays) pass.revoke();

@@ -48,7 +48,8 @@ export function createRunner(options: RunnerOptions): Runner {
   // More starts at a time than there are cores only make each of them slow.
   const starts = createPlaces({ places: availableParallelism(), waiting: Infinity, clock });
   const live = new LivePool(log);
-  const parts: RunParts = { broker, jails, transcripts, clock, log, starts, live };
+  const busy = new Map<string, RunOrder>();
+  const parts: RunParts = { broker, jails, transcripts, clock, log, starts, live, busy };
   const closing = new AbortController();
   const running = new Set<Promise<RunEnd>>();
   /** Why the last run could not begin; null when it could. */
@@ -95,6 +96,12 @@ export function createRunner(options: RunnerOptions): Runner {
       await jails.forget(keptName(tenant, session));
     },
     fork: (from, to) => forkSession(transcripts, jails, from, to),
+    processes: () =>
+      jails.live().map((each) => {
+        const running = busy.get(each.id);
+        const order = running ?? live.lastOf(each.id);
+        return { ...each, state: running ? 'running' : order ? 'idle' : 'starting', order };
+      }),
     files: options.files,
     health: () => ({ ok: trouble === null, detail: trouble }),
     async close() {

@@ -48,8 +48,10 @@ export async function adminBench(t: TestContext, parts: Partial<AdminParts> = {}
     { tenant: 'default', name: 'master', role: 'admin' },
     { tenant: 'default', name: 'special', role: 'user' },
   ] as const;
+  const runner = { processes: () => [] };
+  const settings = { items: [], configuration: 'c' };
   const bench: AdminBench = {
-    admin: createAdmin({ ...stores, stopsHeld, clock, configured, ...parts }),
+    admin: createAdmin({ ...stores, stopsHeld, clock, configured, runner, settings, ...parts }),
     stores,
     refreshed: () => refreshes,
     root,

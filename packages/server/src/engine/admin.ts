@@ -3,6 +3,8 @@ import type {
   BudgetStanding,
   KeyInfo,
   KeyWithSecret,
+  ProcessInfo,
+  SettingInfo,
   StopInfo,
   TenantInfo,
   UsageLine,
@@ -15,6 +17,7 @@ import type {
   Budgets,
   KeyStore,
   Narrowing,
+  Runner,
   StopStore,
   TenantStore,
   UsageStore,
@@ -81,6 +84,10 @@ export interface Admin {
   rotateKey(principal: Principal, tenant: string, name: string, overlap: number): Promise<KeyWithSecret>;
   /** Rejects with `key_not_found`, also when it is revoked already. */
   revokeKey(principal: Principal, tenant: string, name: string): Promise<KeyInfo>;
+  /** The processes of this server. */
+  processes(): Promise<ProcessInfo[]>;
+  /** The settings in force, and the name of all of them together. */
+  settings(): Promise<{ items: SettingInfo[]; configuration: string }>;
   stops(): Promise<StopInfo[]>;
   /** Resolves when it holds here; running turns are stopped meanwhile. */
   stop(principal: Principal, wanted: WantedStop): Promise<StopInfo>;
@@ -112,6 +119,8 @@ export interface AdminParts {
   readonly budgets: Pick<BudgetStore, 'standing'>;
   readonly audit: AuditStore;
   readonly clock: Clock;
+  readonly runner: Pick<Runner, 'processes'>;
+  readonly settings: { readonly items: readonly SettingInfo[]; readonly configuration: string };
   /** The keys that are not stored. */
   readonly configured: readonly Omit<KeyInput, 'secret'>[];
 }

@@ -204,6 +204,17 @@ export interface RunEnd {
   readonly calls: readonly ModelCall[];
 }
 
+/** A process of Claude Code as it is now. */
+export interface LiveProcess {
+  readonly id: string;
+  readonly pid: number;
+  readonly startedAt: number;
+  /** `idle`: it waits for the next turn of its conversation. */
+  readonly state: 'starting' | 'running' | 'idle';
+  /** What it works for, or did last; null while it is starting. */
+  readonly order: Pick<RunOrder, 'ref' | 'profile'> | null;
+}
+
 /** Runs Claude Code. The only way of the engine to it. */
 export interface Runner {
   /**
@@ -219,6 +230,8 @@ export interface Runner {
   forget(tenant: string, session: string): Promise<void>;
   /** Copies transcript and kept files of a session to another one that has none. Nothing of either may be running. */
   fork(from: ForkEnd, to: ForkEnd): Promise<void>;
+  /** The processes there are. */
+  processes(): LiveProcess[];
   readonly files: WorkspaceFiles;
   /** What the isolation of this machine is. */
   readonly jailed: boolean;

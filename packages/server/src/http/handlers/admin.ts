@@ -15,6 +15,8 @@ type AdminOperation =
   | 'changeKey'
   | 'rotateKey'
   | 'revokeKey'
+  | 'listProcesses'
+  | 'listSettings'
   | 'listStops'
   | 'stop'
   | 'liftStop'
@@ -61,6 +63,8 @@ export function adminHandlers(admin: Admin): Pick<Handlers, AdminOperation> {
     },
     rotateKey: ({ principal, params, body }) => admin.rotateKey(principal, params.tenant, params.key, body.overlap),
     revokeKey: ({ principal, params }) => admin.revokeKey(principal, params.tenant, params.key),
+    listProcesses: async () => all(await admin.processes()),
+    listSettings: async () => ({ ...(await admin.settings()), next_cursor: null }),
     listStops: async () => all(await admin.stops()),
     stop: async ({ reply, principal, body }) => {
       const { tenant = null, key = null, conversation = null, reason } = body;
