@@ -73,6 +73,7 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     requestsPerMinute,
     requestsPerHour,
     burstSize,
+    maxOpenPerKey: values.maxOpenPerKey,
     maxProcesses,
     maxWaiting: values.maxWaiting ?? 10 * maxProcesses,
     maxBodyBytes: values.maxBodyBytes ?? values.maxFilesBytes * 1.25,

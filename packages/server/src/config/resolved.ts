@@ -39,6 +39,7 @@ export interface Settings {
   readonly requestsPerHour: number;
   /** Of a key in any 10 seconds. */
   readonly burstSize: number;
+  readonly maxOpenPerKey: number;
   readonly maxProcesses: number;
   readonly maxWaiting: number;
   readonly maxBodyBytes: number;

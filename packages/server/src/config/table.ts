@@ -157,6 +157,11 @@ export const table = {
     default: '10',
     text: 'Most requests of a key in any 10 seconds; 0: no limit.',
   }),
+  maxOpenPerKey: setting(wholeNumber(1, 1_000_000), {
+    variable: 'SALLYPORT_MAX_OPEN_PER_KEY',
+    default: '1000',
+    text: 'Most requests and sockets that a key may have open at a time; those beyond are refused.',
+  }),
   maxProcesses: setting(wholeNumber(1, 10_000), {
     variable: 'SALLYPORT_MAX_PROCESSES',
     default: null,

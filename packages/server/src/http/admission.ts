@@ -9,6 +9,7 @@ import type { LastExchange } from './errors.ts';
 import { answerPreflight, isPreflight, setCommonHeaders } from './headers.ts';
 import type { HostCheck } from './hosts.ts';
 import { addKeyWatch, watchKey } from './key-watch.ts';
+import type { OpenByKey } from './open-by-key.ts';
 import type { RouteBook } from './routes.ts';
 
 /** Answered under every host name and while the service closes, as whoever probes knows only its address. */
@@ -21,6 +22,7 @@ export interface Gate extends Door {
   readonly credentials: Credentials;
   readonly hosts: HostCheck;
   readonly origins: ReadonlySet<string>;
+  readonly open: OpenByKey;
   readonly routes: RouteBook;
   readonly clock: Clock;
   readonly last: LastExchange;
@@ -85,6 +87,9 @@ async function admitKey(gate: Gate, request: FastifyRequest, reply: FastifyReply
   try {
     const principal = await letIn(request.raw, gate, { find, right, operation: id, free });
     watchKey(gate.credentials.keys, principal, request, reply);
+    const leave = gate.open.enter(principal);
+    reply.raw.once('close', leave);
+    if (reply.raw.destroyed) leave();
     if (method === 'GET' && path.startsWith('/api/admin/')) await gate.journal.read(principal, id);
   } finally {
     reply.headers(gate.rates.headersOf(request.raw));

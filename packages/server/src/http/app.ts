@@ -24,6 +24,7 @@ import { turnHandlers } from './handlers/turns.ts';
 import { allowedOrigins, requestIdOf } from './headers.ts';
 import { createHostCheck } from './hosts.ts';
 import { limitsFor, Rates, type Limiters } from './rate-limit.ts';
+import { OpenByKey } from './open-by-key.ts';
 import { addOperations, RouteBook, type Handlers } from './routes.ts';
 import { OpenRuns } from './runs.ts';
 import { addSocket } from './socket.ts';
@@ -67,6 +68,8 @@ export interface AppOptions {
   readonly requestsPerHour: number;
   /** Most requests of a key in any 10 seconds; 0: no limit. */
   readonly burstSize: number;
+  /** Most requests and sockets that a key may have open at a time. */
+  readonly maxOpenPerKey: number;
   readonly limiters: Limiters;
   /** Largest body, in bytes. */
   readonly maxBodyBytes: number;
@@ -139,6 +142,7 @@ function gateOf(options: AppOptions, state: AppState, last: LastExchange): Gate 
     rates: new Rates({ limiters, limitsOf: (principal) => limitsFor(principal, limits), addressOf }),
     journal: options.journal,
     addressOf,
+    open: new OpenByKey(options.maxOpenPerKey),
     routes: state.routes,
     clock: options.clock,
     last,

@@ -11,7 +11,7 @@ import { valuesOf } from './hosts.ts';
 import { parsePart } from './validation.ts';
 
 /** What a request for a socket is judged by. */
-export type SocketGate = Door & Pick<Gate, 'credentials' | 'hosts' | 'origins' | 'isClosing'>;
+export type SocketGate = Door & Pick<Gate, 'credentials' | 'hosts' | 'origins' | 'open' | 'isClosing'>;
 
 /** Who opens a socket, and what the caller names it. */
 export interface Visitor {

@@ -14,6 +14,7 @@ import { allowedOrigins } from './headers.ts';
 import { createHostCheck } from './hosts.ts';
 import { Rates } from './rate-limit.ts';
 import { addSocket, type SocketParts, type Sockets } from './socket.ts';
+import { OpenByKey } from './open-by-key.ts';
 import { bearer, listen, localLimiters, memoryJournal, memoryTickets, testKeys } from './testing.ts';
 
 /** Support for the tests of sockets: sockets over a test engine, and a client that holds every frame to its schema. */
@@ -70,6 +71,7 @@ export async function socketApp(options: Partial<SocketParts> = {}, keys = testK
       }),
       journal,
       addressOf,
+      open: new OpenByKey(10_000),
       isClosing: () => closing.now,
     },
     bounds: defaultBounds,

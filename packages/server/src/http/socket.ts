@@ -86,6 +86,7 @@ export class Sockets {
     const requestId = requestIdOf(raw);
     try {
       const visitor = await admitSocket(raw, this.#parts.gate);
+      connection.once('close', this.#parts.gate.open.enter(visitor.principal));
       this.#server.handleUpgrade(raw, connection, head, (socket) => {
         const { tenant, key } = visitor.principal;
         this.#parts.logger.info({ ...this.#lineOf(raw, requestId), status: 101, tenant, by: key }, 'request');

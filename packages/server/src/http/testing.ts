@@ -135,6 +135,7 @@ export async function testApp(options: Partial<AppOptions> = {}): Promise<TestAp
     requestsPerMinute: 0,
     requestsPerHour: 0,
     burstSize: 0,
+    maxOpenPerKey: 10_000,
     limiters: localLimiters(),
     maxBodyBytes: 1_000_000,
     upstream: 'simulator',
