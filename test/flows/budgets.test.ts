@@ -253,6 +253,8 @@ test(
     const lost = assert.rejects(start(killed, 'cut', scripted([list, slow], 'cut-'), key, { max_budget_usd: 4 }));
     const info = async () => (await call(killed, 'GET', 'conversation/cut/info', undefined, key)).body;
     await until(async () => callsWith(killed, 'cut-').length === 2 && (await info())['cost_usd'] === 1);
+    // A call that the stored transcript does not know yet would end the turn.
+    await until(() => rows(killed, "select 1 from transcripts where instr(entry, 'tool_result') > 0").length > 0);
     await killed.kill();
     await lost;
     assert.deepEqual(reservations(killed), [{ conversation: 'cut', usd: 3 }]);
