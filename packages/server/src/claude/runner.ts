@@ -4,6 +4,7 @@ import type { Clock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
 import type {
   Broker,
+  LiveProcess,
   Log,
   RunEnd,
   RunHost,
@@ -48,8 +49,7 @@ export function createRunner(options: RunnerOptions): Runner {
   // More starts at a time than there are cores only make each of them slow.
   const starts = createPlaces({ places: availableParallelism(), waiting: Infinity, clock });
   const live = new LivePool(log);
-  const busy = new Map<string, RunOrder>();
-  const parts: RunParts = { broker, jails, transcripts, clock, log, starts, live, busy };
+  const parts: RunParts = { broker, jails, transcripts, clock, log, starts, live, busy: new Map() };
   const closing = new AbortController();
   const running = new Set<Promise<RunEnd>>();
   /** Why the last run could not begin; null when it could. */
@@ -96,12 +96,7 @@ export function createRunner(options: RunnerOptions): Runner {
       await jails.forget(keptName(tenant, session));
     },
     fork: (from, to) => forkSession(transcripts, jails, from, to),
-    processes: () =>
-      jails.live().map((each) => {
-        const running = busy.get(each.id);
-        const order = running ?? live.lastOf(each.id);
-        return { ...each, state: running ? 'running' : order ? 'idle' : 'starting', order };
-      }),
+    processes: () => processesOf(parts),
     files: options.files,
     health: () => ({ ok: trouble === null, detail: trouble }),
     async close() {
@@ -110,6 +105,15 @@ export function createRunner(options: RunnerOptions): Runner {
       await live.fit(0);
     },
   };
+}
+
+/** The processes there are, each with the turn that is in it, or was last. */
+function processesOf({ jails, live, busy }: RunParts): LiveProcess[] {
+  return jails.live().map((each) => {
+    const running = busy.get(each.id);
+    const order = running ?? live.lastOf(each.id);
+    return { ...each, state: running ? 'running' : order ? 'idle' : 'starting', order };
+  });
 }
 
 /** A run that was stopped while it waited for a place. */

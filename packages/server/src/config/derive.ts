@@ -43,11 +43,10 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     retentionDays,
     approvalHoldSeconds,
     approvalTtlSeconds,
-    cacheTtlSeconds,
-    cacheBytes,
     drainSeconds,
     logLevel,
   } = values;
+  const { cacheTtlSeconds, cacheBytes, maxOpenPerKey } = values;
   const { corsOrigins, publicHosts, trustedProxies, requestsPerMinute, requestsPerHour, burstSize } = values;
   const loopback = isLoopback(host);
   const maxProcesses = values.maxProcesses ?? processesOf(machine);
@@ -73,7 +72,7 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     requestsPerMinute,
     requestsPerHour,
     burstSize,
-    maxOpenPerKey: values.maxOpenPerKey,
+    maxOpenPerKey,
     maxProcesses,
     maxWaiting: values.maxWaiting ?? 10 * maxProcesses,
     maxBodyBytes: values.maxBodyBytes ?? values.maxFilesBytes * 1.25,

@@ -4,7 +4,7 @@ import { WebSocket } from 'ws';
 import { once } from 'node:events';
 import { OpenByKey } from './open-by-key.ts';
 import { bearer, eventually, listen, testApp } from './testing.ts';
-import { aborted } from './engine-support.ts';
+import { aborted, textItem } from './engine-support.ts';
 
 const limit = { timeout: 30_000 };
 
@@ -32,6 +32,7 @@ test(
   async () => {
     const { app, engine } = await testApp({ maxOpenPerKey: 2 });
     engine.reading = async function* following({ signal }) {
+      yield textItem(1, 'hello');
       await aborted(signal);
     };
     const port = await listen(app);
