@@ -8,6 +8,7 @@ import { startClaude } from '../sdk/claude.ts';
 import { commandStep, giveToProjectUser, isRoot, makeProject, ran, strict } from '../support/commands.ts';
 import { leftOut } from '../support/needs.ts';
 import { play } from '../support/played.ts';
+import { gitHooks, hookEvents } from '../support/hooks.ts';
 import { startService, upstreamKey, type TestService } from '../support/service.ts';
 
 /** Words that stand in files which Claude Code would read by itself, by the name of the file. */
@@ -22,13 +23,6 @@ const words = {
   '.claude/output-styles/evil.md': 'obey-the-style-9f8',
   'AGENTS.md': 'obey-the-agents-md-9f9',
 };
-const hookEvents = (
-  'PreToolUse PostToolUse PostToolUseFailure PostToolBatch PermissionRequest Notification UserPromptSubmit Stop ' +
-  'SubagentStart SubagentStop PreCompact PostCompact SessionStart SessionEnd Setup InstructionsLoaded ConfigChange'
-).split(' ');
-const gitHooks = 'pre-commit commit-msg post-commit prepare-commit-msg post-index-change reference-transaction'.split(
-  ' ',
-);
 
 /** What a repository can bring to make programs run. Whatever runs leaves a file `mark-…` in the workspace. */
 function trapsOf(project: string, elsewhere: string): Record<string, string> {

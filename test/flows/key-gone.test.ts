@@ -52,3 +52,31 @@ test('a turn that was lost does not go on when its key was revoked meanwhile', l
   assert.deepEqual(endOf(service), ['interrupted', 'The run was cut because the service ended.']);
   assert.equal(callsWith(service, 'lent-').length, 1);
 });
+
+test(
+  'a running turn ends when it cannot be found out for long whether its key is valid, and does not blame the key',
+  limit,
+  async (context) => {
+    let fails = false;
+    const service = await startService({
+      stores: (stores) => ({
+        ...stores,
+        keys: {
+          ...stores.keys,
+          changedSince: (at) => (fails ? Promise.reject(new Error('the store failed')) : stores.keys.changedSince(at)),
+        },
+      }),
+    });
+    context.after(() => service.close());
+    const key = await makeKey(service, { name: 'lent' });
+    const running = query(service, { prompt: scripted([slow, slow], 'lent-') }, { key, path });
+    await until(() => callsWith(service, 'lent-').length === 1);
+    fails = true;
+    const { status, body } = await running;
+    assert.deepEqual([status, body['code']], [503, 'not_ready']);
+    await until(() => endOf(service) !== null);
+    const [state, error = ''] = endOf(service) ?? [];
+    assert.equal(state, 'failed');
+    assert.match(error, /cannot work at the moment/u);
+  },
+);

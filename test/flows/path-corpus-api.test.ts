@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Step } from '@sallyport/simulator';
 import { call } from '../support/approvals.ts';
-import { layCanaries, notebookOf, planted, type Grounds } from '../support/canaries.ts';
+import { onGrounds, notebookOf, planted, type Grounds } from '../support/canaries.ts';
 import { leftOut } from '../support/needs.ts';
 import {
   hostilePaths,
@@ -17,7 +17,7 @@ import {
   type Start,
 } from '../support/paths.ts';
 import { callsWith, send } from '../support/runs.ts';
-import { startService, type TestService } from '../support/service.ts';
+import type { TestService } from '../support/service.ts';
 import { read } from '../support/workspaces.ts';
 
 type Body = Record<string, any>;
@@ -26,18 +26,7 @@ let service: TestService;
 let grounds: Grounds;
 
 describe('paths in the fields of the API', { skip: leftOut('jail', ['bwrap', 'socat', 'python3']) }, () => {
-  before(async () => {
-    service = await startService({ script: () => ({ text: 'Done.' }) });
-    assert.equal(service.sallyport.jailed, true);
-    grounds = await layCanaries(service);
-  });
-  after(async () => {
-    try {
-      await grounds.clear();
-    } finally {
-      await service.close();
-    }
-  });
+  onGrounds((made) => ({ service, grounds } = made), { script: () => ({ text: 'Done.' }) });
 
   test('no project is taken outside of the roots', async () => {
     // Here the root takes the place of the workspace, and what lies in it is inside.

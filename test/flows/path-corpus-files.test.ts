@@ -6,14 +6,14 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import type { Brain } from '@sallyport/simulator';
 import { call } from '../support/approvals.ts';
-import { layCanaries, type Grounds } from '../support/canaries.ts';
+import { onGrounds, type Grounds } from '../support/canaries.ts';
 import { leftOut } from '../support/needs.ts';
 import { hostilePaths, layTraps, longPaths, slotBeside, trappedProject, type Start } from '../support/paths.ts';
-import { startService, userKey, type TestService } from '../support/service.ts';
+import { userKey, type TestService } from '../support/service.ts';
 import { edit, next, read, start, steps } from '../support/workspaces.ts';
 
 let service: TestService;
@@ -65,18 +65,7 @@ async function archiveOf(id: string): Promise<Buffer> {
 }
 
 describe('files of a workspace that lead out of it', { skip: leftOut('jail', ['bwrap', 'socat', 'python3']) }, () => {
-  before(async () => {
-    service = await startService();
-    assert.equal(service.sallyport.jailed, true);
-    grounds = await layCanaries(service);
-  });
-  after(async () => {
-    try {
-      await grounds.clear();
-    } finally {
-      await service.close();
-    }
-  });
+  onGrounds((made) => ({ service, grounds } = made));
 
   test('no file outside is given, whatever the address looks like', async () => {
     const project = await trappedProject(service, grounds, 'raw');

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { permissionModes, type PermissionMode } from '@sallyport/protocol';
 import type { Brain, Step } from '@sallyport/simulator';
-import { layCanaries, planted, type Grounds } from '../support/canaries.ts';
+import { onGrounds, planted, type Grounds } from '../support/canaries.ts';
 import { leftOut } from '../support/needs.ts';
 import {
   hostilePaths,
@@ -16,7 +16,7 @@ import {
   type Start,
 } from '../support/paths.ts';
 import { play, type Played } from '../support/played.ts';
-import { startService, type TestService } from '../support/service.ts';
+import type { TestService } from '../support/service.ts';
 
 type Input = Readonly<Record<string, unknown>>;
 
@@ -124,18 +124,7 @@ const request = (mode: PermissionMode, more: object) => ({
 });
 
 describe('paths that lead out of a workspace', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
-  before(async () => {
-    service = await startService();
-    assert.equal(service.sallyport.jailed, true);
-    grounds = await layCanaries(service);
-  });
-  after(async () => {
-    try {
-      await grounds.clear();
-    } finally {
-      await service.close();
-    }
-  });
+  onGrounds((made) => ({ service, grounds } = made));
 
   async function trapped(name: string): Promise<Start> {
     const start = await trappedProject(service, grounds, name);

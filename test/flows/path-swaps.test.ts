@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test, type TestContext } from 'node:test';
+import { describe, test, type TestContext } from 'node:test';
 import type { Brain, Step } from '@sallyport/simulator';
 import { placeOf } from '../../packages/server/src/engine/workspaces.ts';
 import { call } from '../support/approvals.ts';
-import { layCanaries, planted, type Grounds } from '../support/canaries.ts';
+import { onGrounds, planted, type Grounds } from '../support/canaries.ts';
 import { makeProject } from '../support/commands.ts';
 import { leftOut } from '../support/needs.ts';
 import { play, type Played } from '../support/played.ts';
-import { startService, userKey, type TestService } from '../support/service.ts';
+import { userKey, type TestService } from '../support/service.ts';
 import { swapping } from '../support/swapping.ts';
 import { start } from '../support/workspaces.ts';
 
@@ -58,18 +58,7 @@ async function playSwapped(t: TestContext, project: string, swap: Parameters<typ
 }
 
 describe('a directory that is swapped for a link', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
-  before(async () => {
-    service = await startService();
-    assert.equal(service.sallyport.jailed, true);
-    grounds = await layCanaries(service);
-  });
-  after(async () => {
-    try {
-      await grounds.clear();
-    } finally {
-      await service.close();
-    }
-  });
+  onGrounds((made) => ({ service, grounds } = made));
 
   const beside = () => grounds.outsides[0]?.directory ?? '';
 

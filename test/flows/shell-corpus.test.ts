@@ -6,9 +6,9 @@ import { connect, createServer, type AddressInfo, type ListenOptions } from 'nod
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test, type TestContext } from 'node:test';
-import { layCanaries, type Grounds } from '../support/canaries.ts';
+import { onGrounds, type Grounds } from '../support/canaries.ts';
 import { leftOut } from '../support/needs.ts';
-import { startService, type TestService } from '../support/service.ts';
+import type { TestService } from '../support/service.ts';
 import { dumps, escapes, lookers, readers, talkers, writers } from '../support/shell.ts';
 import { assertHeld, makeBaited, runAll, type Ran } from '../support/shell-runs.ts';
 
@@ -22,19 +22,12 @@ const looking = () => grounds.outsides.flatMap(({ directory }) => lookers.map((l
 const held = (project: string, done: Ran) => assertHeld(service, grounds, project, done, [serverSecret]);
 
 describe('commands that try to leave', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
-  before(async () => {
+  before(() => {
     process.env['SERVER_SECRET'] = serverSecret;
-    service = await startService();
-    assert.equal(service.sallyport.jailed, true);
-    grounds = await layCanaries(service);
   });
-  after(async () => {
+  onGrounds((made) => ({ service, grounds } = made));
+  after(() => {
     delete process.env['SERVER_SECRET'];
-    try {
-      await grounds.clear();
-    } finally {
-      await service.close();
-    }
   });
 
   test('read the workspace, and nothing else, however they are written', async () => {

@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { call } from '../support/approvals.ts';
-import { layCanaries, type Grounds } from '../support/canaries.ts';
+import { onGrounds, type Grounds } from '../support/canaries.ts';
 import { commandStep, sleepSeconds, strict } from '../support/commands.ts';
 import { leftOut } from '../support/needs.ts';
 import { play } from '../support/played.ts';
 import { processesWith } from '../support/processes.ts';
-import { startService, type TestService } from '../support/service.ts';
+import type { TestService } from '../support/service.ts';
 import { worked } from '../support/shell.ts';
 import { assertHeld, makeBaited, runAll } from '../support/shell-runs.ts';
 import { bombs, daemons, gitTraps, killers } from '../support/shell-traces.ts';
@@ -22,18 +22,7 @@ let service: TestService;
 let grounds: Grounds;
 
 describe('commands that would outlive their run', { skip: leftOut('jail', ['bwrap', 'socat', 'git']) }, () => {
-  before(async () => {
-    service = await startService();
-    assert.equal(service.sallyport.jailed, true);
-    grounds = await layCanaries(service);
-  });
-  after(async () => {
-    try {
-      await grounds.clear();
-    } finally {
-      await service.close();
-    }
-  });
+  onGrounds((made) => ({ service, grounds } = made));
 
   test('set traps into which nobody walks', async () => {
     const project = await makeBaited(service, 'traps');

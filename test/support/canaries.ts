@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { after, before } from 'node:test';
 import { call } from './approvals.ts';
 import { giveToProjectUser } from './commands.ts';
 import { scripted, send, until } from './runs.ts';
-import { masterKey, type TestService } from './service.ts';
+import { masterKey, startService, type TestService, type TestServiceOptions } from './service.ts';
 
 /** A directory outside of a workspace. Its `secret.txt`, and the name of one of its files, must never come out of it. */
 export interface Outside {
@@ -153,4 +154,26 @@ async function plantedPaths(service: TestService, except: readonly string[]): Pr
   ]);
   const isExcepted = (path: string) => except.some((directory) => path.startsWith(`${directory}/`));
   return found.flat().filter((path) => path.includes(planted) && !isExcepted(path));
+}
+
+/** Has a suite begin with a jailed service and canaries around it, and takes both away behind its last test. */
+export function onGrounds(
+  take: (made: { readonly service: TestService; readonly grounds: Grounds }) => void,
+  options: TestServiceOptions = {},
+): void {
+  let service: TestService | undefined;
+  let grounds: Grounds | undefined;
+  before(async () => {
+    service = await startService(options);
+    assert.equal(service.sallyport.jailed, true);
+    grounds = await layCanaries(service);
+    take({ service, grounds });
+  });
+  after(async () => {
+    try {
+      await grounds?.clear();
+    } finally {
+      await service?.close();
+    }
+  });
 }

@@ -205,7 +205,8 @@ async function startGuard(configured: readonly KeyInput[], stores: Stores, logge
 function adminOf(settings: Settings, stores: Stores, parts: Pick<AdminParts, 'stopsHeld' | 'configured' | 'runner'>) {
   const items = describeSettings(settings).map(({ variable, value, source }) => ({ variable, value, source }));
   const inForce = { items, configuration: configurationId(settings, version) };
-  return createAdmin({ ...stores, ...parts, clock: systemClock, settings: inForce });
+  const configured = parts.configured.map(({ tenant, name, role }) => ({ tenant, name, role })); // without the secrets
+  return createAdmin({ ...stores, ...parts, configured, clock: systemClock, settings: inForce });
 }
 
 /** What the engine takes from the other parts. */

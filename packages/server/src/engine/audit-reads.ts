@@ -1,7 +1,7 @@
 import type { AuditLine } from '@sallyport/protocol';
 import type { Admin, AdminParts } from './admin.ts';
 import { isoTime } from './clock.ts';
-import type { AuditRow, AuditStore } from './ports.ts';
+import type { AuditRow } from './ports.ts';
 import type { Principal } from './principal.ts';
 
 const exportPage = 500;
@@ -10,20 +10,6 @@ const lineOf = (row: AuditRow): AuditLine => ({ ...row, details: { ...row.detail
 
 /** Whose lines the principal reads: an admin all, others those of their tenant. */
 const scopeOf = ({ role, tenant }: Principal): string | null => (role === 'admin' ? null : tenant);
-
-/** The last place there is, `after` or later: found by halving, as places have no gap. */
-async function lastPlace(audit: AuditStore, after: number): Promise<number> {
-  const isThere = async (seq: number) => (await audit.read(null, seq - 1, 1)).length > 0;
-  let step = 1;
-  while (await isThere(after + step)) step *= 2;
-  let last = after + Math.floor(step / 2);
-  for (let end = after + step; end - last > 1;) {
-    const middle = Math.floor((last + end) / 2);
-    if (await isThere(middle)) last = middle;
-    else end = middle;
-  }
-  return last;
-}
 
 /** The part of `Admin` that reads the audit log. */
 export function auditReads({ audit }: Pick<AdminParts, 'audit'>): Pick<Admin, 'audit' | 'exportAudit'> {
@@ -35,7 +21,7 @@ export function auditReads({ audit }: Pick<AdminParts, 'audit'>): Pick<Admin, 'a
     },
 
     async *exportAudit(principal, after) {
-      const end = await lastPlace(audit, after);
+      const end = await audit.last();
       for (let place = after; place < end;) {
         const rows = await audit.read(scopeOf(principal), place, exportPage);
         const lines = rows.filter(({ seq }) => seq <= end).map(lineOf);

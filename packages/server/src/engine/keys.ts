@@ -23,8 +23,8 @@ export interface KeyInput {
 /** Somebody who was let in, as long as it matters. */
 export interface Watch {
   /**
-   * Aborted, with `invalid_key` as its reason, within a second after the key, or the secret it was let in with, is not
-   * valid any more. While the store cannot be asked nothing is aborted: that is made up for when it answers again.
+   * Aborted within a second after the key, or the secret it was let in with, is not valid any more, with `invalid_key` as
+   * its reason; with `not_ready` when it could not be found out for ten seconds whether it is.
    */
   readonly gone: AbortSignal;
   /** To be called when it matters no longer. */

@@ -66,7 +66,7 @@ export class RunningTurns {
     if (stops.holds(whose)) turn.stop({ reason: 'stopped' });
     if (this.#draining) turn.free();
     const owner = keyRing.watch({ tenant: whose.tenant, key: whose.key });
-    onAbort(owner.gone, () => turn.stop({ reason: 'key_gone' }));
+    onAbort(owner.gone, () => turn.stop(causeOf(owner.gone.reason)));
     const name = keyOf(ref.tenant, ref.conversation);
     const over = new AbortController();
     const ended = this.#endOf(accepted, log, turn).finally(() => {
@@ -197,6 +197,12 @@ function waitingAfter(turn: Turn, ms: number, over: AbortSignal): Promise<Approv
     over.addEventListener('abort', () => clearTimeout(timer), { once: true });
     turn.onWaiting(tell);
   });
+}
+
+/** Why a turn stops whose key is gone, or of whose key that cannot be found out. */
+function causeOf(reason: unknown): StopCause {
+  const error = SallyportError.from(reason);
+  return error.code === 'invalid_key' ? { reason: 'key_gone' } : { reason: 'failed', error };
 }
 
 function onAbort(signal: AbortSignal, listener: () => void): void {

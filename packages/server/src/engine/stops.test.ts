@@ -71,6 +71,20 @@ test('an answer that comes late does not undo a later one, nor lets pass what it
   assert.equal(stops.holds(whose), false);
 });
 
+test('a stop is known although another reading has always begun before one ends', async () => {
+  const answers: ((stops: Stop[]) => void)[] = [];
+  const stops = new Stops({ stops: storeOf(() => new Promise((resolve) => answers.push(resolve))), logger });
+  let told = 0;
+  stops.onChange(() => (told += 1));
+  const readings = [stops.refresh()];
+  for (let at = 0; at < 3; at += 1) {
+    readings.push(stops.refresh());
+    answers[at]?.([stop('s')]);
+    await readings[at];
+    assert.deepEqual([stops.holds(whose), told], [true, 1]);
+  }
+});
+
 test('those who listen are told of each new set, also of one that another process made, and after a failure', async () => {
   let held: Stop[] = [];
   let fails = false;

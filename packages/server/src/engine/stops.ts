@@ -47,7 +47,9 @@ export class Stops {
   readonly #logger: Log;
   readonly #listeners = new Set<() => void>();
   #known: readonly Stop[] = [];
-  #reads = 0;
+  /** Readings that were begun, and the latest of them whose answer counts. */
+  #begun = 0;
+  #counts = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(parts: { readonly stops: StopStore; readonly logger: Log }) {
@@ -91,10 +93,12 @@ export class Stops {
 
   /** Reads the stops again and gives them. Of two readings the one that began later counts. */
   async refresh(): Promise<readonly Stop[]> {
-    this.#reads += 1;
-    const read = this.#reads;
+    this.#begun += 1;
+    const reading = this.#begun;
     const found = await this.#store.list();
-    if (read < this.#reads) return found;
+    // A later reading that has not ended yet is no reason to wait: there may always be one.
+    if (reading < this.#counts) return found;
+    this.#counts = reading;
     const ids = (stops: readonly Stop[]) => stops.map(({ id }) => id).join();
     const changed = ids(found) !== ids(this.#known);
     this.#known = found;

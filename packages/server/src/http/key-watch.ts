@@ -4,7 +4,7 @@ import type { Principal } from '../engine/principal.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Aborted, with `invalid_key` as its reason, when the key of whoever asks is not valid any more; null on public routes. */
+    /** Aborted, as `Watch.gone` is, when the key of whoever asks is not valid any more; null on public routes. */
     keyGone: AbortSignal | null;
     /** True once an answer was handed over to be sent. */
     answering: boolean;

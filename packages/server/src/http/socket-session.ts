@@ -35,7 +35,7 @@ export interface SessionParts {
   readonly principal: Principal;
   /** Gives the principal as it is now, and counts a frame. Rejects with `invalid_key`, or when it is one too many. */
   readonly admit: () => Promise<Principal>;
-  /** Aborted, with `invalid_key` as its reason, when the key is not valid any more. */
+  /** Aborted, as `Watch.gone` is, when the key is not valid any more. */
   readonly keyGone: AbortSignal;
   /** Names the session in logs; its frames are numbered after it. */
   readonly requestId: string;

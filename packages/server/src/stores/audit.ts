@@ -14,6 +14,10 @@ export function createAuditStore(database: Database): AuditStore {
       if (tenant !== null) query = query.where('tenant', '=', tenant);
       return (await query.execute()).map(toAuditRow);
     },
+    async last() {
+      const head = await database.read.selectFrom('audit_head').select('seq').executeTakeFirstOrThrow();
+      return head.seq;
+    },
   };
 }
 

@@ -99,6 +99,6 @@ test('every statement that reads or changes rows of a tenant says of which, but 
   deepStrictEqual([...found].toSorted(), Object.keys(unbound).toSorted());
   deepStrictEqual(
     all.filter((name) => !called.has(name)),
-    ['tenants.list'],
+    ['tenants.list', 'audit.last'],
   );
 });

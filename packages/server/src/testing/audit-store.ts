@@ -57,6 +57,12 @@ const log: Promises<Stores> = {
     deepStrictEqual((await all(stores))[0]?.ref, { conversation: 'c \ufffd', turn: 't \ufffd' });
   },
 
+  'the last place is that of the last line of any tenant': async (stores) => {
+    strictEqual(await stores.audit.last(), 0);
+    await stores.audit.append([anEntry('a'), anEntry('b', 'other')]);
+    strictEqual(await stores.audit.last(), 2);
+  },
+
   'a thousand appends at once chain without a gap, those of one append together': async (stores) => {
     const names = Array.from({ length: 1000 }, (_, index) => String(index));
     await Promise.all(

@@ -175,4 +175,6 @@ export interface AuditStore {
   append(entries: readonly AuditEntry[]): Promise<void>;
   /** Up to `limit` lines after the place `after`, in order; of one tenant, or of all when it is null. Only those of all chain. */
   read(tenant: string | null, after: number, limit: number): Promise<AuditRow[]>;
+  /** The place of the last line of all tenants; 0 when there is none. */
+  last(): Promise<number>;
 }
