@@ -7,7 +7,7 @@ import { leftOut } from '../../../../test/support/needs.ts';
 import { newUuid } from '../engine/ids.ts';
 import type { Profile, RunOrder } from '../engine/ports.ts';
 import { identify } from './registry.ts';
-import { never, order, startRunner, TestHost, until, type TestRunner } from './runner-support.ts';
+import { killJailed, never, order, startRunner, TestHost, until, type TestRunner } from './runner-support.ts';
 
 const limit = { timeout: 60_000 };
 const setting = leftOut('runs in a jail', ['bwrap', 'socat']) ? 'none' : 'bwrap';
@@ -197,9 +197,8 @@ test('a process that dies while it waits is dropped, and the turn begins in anot
   process.kill(pid!, 'SIGKILL');
   await until(() => pids(one).length === 0);
   await completed(one, next());
-  const [other] = pids(one);
   // Nobody could have noticed before the turn is there.
-  process.kill(other!, 'SIGKILL');
+  killJailed(one);
   const host = await completed(one, next());
   assert.deepEqual([host.types, host.text, pids(one).length], [['text'], 'answer', 1]);
   const messages = JSON.stringify(one.simulator.requests.at(-1)?.body?.messages);

@@ -19,7 +19,16 @@ import {
   write,
 } from './recovery-support.ts';
 import { mended } from './recovery.ts';
-import { AskingHost, never, order, startRunner, TestHost, until, type TestRunner } from './runner-support.ts';
+import {
+  AskingHost,
+  killJailed,
+  never,
+  order,
+  startRunner,
+  TestHost,
+  until,
+  type TestRunner,
+} from './runner-support.ts';
 
 const limit = { timeout: 120_000 };
 
@@ -131,7 +140,7 @@ test('a read that was cut has the outcome that it is given', limit, async (t) =>
   const stored = () => one.transcripts.kept.get(`acme/${asked.sdkSession}`)?.some(({ type }) => type === 'assistant');
   const run = one.runner.run(asked, host, never);
   await until(() => stored() === true);
-  for (const { pid } of one.jails.live()) process.kill(pid, 'SIGKILL');
+  killJailed(one);
   decision.resolve({ behavior: 'deny', message: 'too late' });
   assert.equal((await run).failure?.code, 'agent_crashed');
   const { open } = await one.runner.transcriptState('acme', asked.sdkSession, asked.messageUuid);

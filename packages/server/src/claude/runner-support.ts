@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { chmod, mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,6 +23,7 @@ import type {
 } from '../engine/ports.ts';
 import { claudeExecutable } from './executable.ts';
 import { createJails, type Jails } from './jail.ts';
+import { marker } from './registry.ts';
 import type { IsolationSetting } from './isolation.ts';
 import { createRunner } from './runner.ts';
 import { prepareRunDirectory } from './slots.ts';
@@ -119,6 +121,23 @@ export async function startRunner(
     await rm(base, { recursive: true, force: true });
   });
   return { runner, jails, simulator, transcripts, calls, warnings, project, keptDir, runDir };
+}
+
+/** SIGKILL for all that runs in the jails, with no wait between: when this returns, nothing in them does anything more. */
+export function killJailed({ jails }: TestRunner): void {
+  const marks = jails.live().map(({ id }) => `${marker}=${id}`);
+  const isMarked = (pid: string): boolean => {
+    try {
+      const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+      return marks.some((mark) => environment.includes(mark));
+    } catch {
+      // It has gone, or is not ours.
+      return false;
+    }
+  };
+  const found = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && isMarked(name));
+  if (found.length === 0) throw new Error('nothing runs in the jails');
+  for (const pid of found) process.kill(Number(pid), 'SIGKILL');
 }
 
 async function openDirectory(base: string): Promise<string> {
