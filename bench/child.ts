@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 /** A program of ours in a process of its own. */
 export interface Child {
   readonly url: string;
+  readonly pid: number;
   /** What it printed until it served. */
   readonly banner: string;
   /** Asks it to end, and waits until it has. */
@@ -56,6 +57,7 @@ export async function startChild({ file, args = [], env, cwd, logFile }: ChildOp
   ended.catch(() => {});
   return {
     url: address.exec(banner)?.[1] ?? '',
+    pid: child.pid ?? 0,
     banner,
     async close() {
       child.kill('SIGTERM');

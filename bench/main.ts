@@ -16,9 +16,9 @@ async function main(options: Options): Promise<void> {
   const out = resolve(options.out ?? join(import.meta.dirname, 'results', `${startedAt.replaceAll(':', '')}.json`));
   mkdirSync(dirname(out), { recursive: true });
   for (const row of options.rows) {
-    const result = await runRow(row, options, randomUUID());
-    process.stdout.write(`${rowText(result)}\n`);
-    found.push(result);
+    const results = await runRow(row, options, randomUUID());
+    for (const result of results) process.stdout.write(`${rowText(result)}\n`);
+    found.push(...results);
     // After every row, so that one that fails does not take the others with it.
     const report: Report = { ...head, rows: found };
     writeFileSync(out, `${JSON.stringify(report, null, 2)}\n`);

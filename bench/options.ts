@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util';
 import type { Row } from './row.ts';
 
 export const usage = `usage: npm run bench -- [rows] [options]
-  rows           which figures, as M2 M5; default: all
+  rows           which figures, as M2 M5; M4 is M4-share too; default: all
   --rounds N     measured rounds of each row; default: as the row says
   --seconds N    length of the windows that are counted in, in seconds; default: as the row says
   --out FILE     where the raw figures go; default: bench/results/<time>.json`;
@@ -23,12 +23,12 @@ export interface Options {
 /** Reads the command line. Throws `UsageError` when it cannot be followed. */
 export function readOptions(args: readonly string[], known: readonly Row[]): Options {
   const { values, positionals } = parsed(args);
-  const unknown = positionals.filter((id) => !known.some((row) => row.id === id.toUpperCase()));
+  const isNamed = ({ id }: Row, by: string) => `${id}-`.toUpperCase().startsWith(`${by}-`.toUpperCase());
+  const unknown = positionals.filter((name) => !known.some((row) => isNamed(row, name)));
   const ids = known.map(({ id }) => id).join(', ');
   if (unknown.length > 0) throw new UsageError(`there is no row ${unknown.join(', ')}; there are ${ids}`);
-  const wanted = positionals.map((id) => id.toUpperCase());
   return {
-    rows: known.filter(({ id }) => wanted.length === 0 || wanted.includes(id)),
+    rows: known.filter((row) => positionals.length === 0 || positionals.some((name) => isNamed(row, name))),
     rounds: count('--rounds', values.rounds),
     seconds: count('--seconds', values.seconds),
     out: values.out ?? null,

@@ -1,4 +1,4 @@
-import { sendForEvents, type Call } from './client.ts';
+import { send, sendForEvents, sendForJson, type Call } from './client.ts';
 
 /** What one prompt gave. */
 export interface Answer {
@@ -13,10 +13,12 @@ export interface Answer {
 
 /** One side of a comparison: something that answers prompts. */
 export interface Peer {
-  /** Asks something new. */
-  query(prompt: string): Promise<Answer>;
+  /** Asks something new. `piece` gets the text as it comes. */
+  query(prompt: string, piece?: (text: string) => void): Promise<Answer>;
   /** Asks in a conversation: a new one where there is no session yet. */
-  converse(prompt: string, session: string | null): Promise<Answer>;
+  converse(prompt: string, session: string | null, piece?: (text: string) => void): Promise<Answer>;
+  /** Ends a conversation, and whatever runs for it. */
+  end(session: string): Promise<void>;
 }
 
 /** What one event tells. */
@@ -28,7 +30,11 @@ interface Told {
   readonly end?: { readonly session: string; readonly problem: string | null };
 }
 
-async function ask(call: Call, read: (event: Record<string, any>) => Told): Promise<Answer> {
+async function ask(
+  call: Call,
+  read: (event: Record<string, any>) => Told,
+  piece: (text: string) => void = () => {},
+): Promise<Answer> {
   const since = performance.now();
   let [text, firstTextMs]: [string, number | null] = ['', null];
   let end: Told['end'] = { session: '', problem: 'the answer has no end' };
@@ -38,6 +44,7 @@ async function ask(call: Call, read: (event: Record<string, any>) => Told): Prom
     if (told.text !== undefined && told.text !== '') {
       firstTextMs ??= performance.now() - since;
       text += told.text;
+      piece(told.text);
     }
     end = told.end ?? end;
   };
@@ -58,10 +65,13 @@ function readNaive(event: Record<string, any>): Told {
 }
 
 export function naivePeer(url: string): Peer {
-  const post = (body: object) => ask({ url, method: 'POST', body }, readNaive);
+  const post = (body: object, piece?: (text: string) => void) => ask({ url, method: 'POST', body }, readNaive, piece);
   return {
-    query: (prompt) => post({ prompt }),
-    converse: (prompt, session) => post({ prompt, ...(session !== null && { session_id: session }) }),
+    query: (prompt, piece) => post({ prompt }, piece),
+    converse: (prompt, session, piece) => post({ prompt, ...(session !== null && { session_id: session }) }, piece),
+    async end() {
+      // Nothing runs between its requests.
+    },
   };
 }
 
@@ -76,6 +86,25 @@ function readOurs(event: Record<string, any>): Told {
   };
 }
 
+/**
+ * A program that keeps a live process of Claude Code for each conversation: `POST /` answers as the naive peer does, or,
+ * when it is `told`, with an `Answer` that it has timed itself; `POST /end` ends a conversation.
+ */
+export function livePeer(url: string, answers: 'events' | 'told'): Peer {
+  const { converse } = naivePeer(url);
+  return {
+    query: () => Promise.reject(new Error('this peer has conversations only')),
+    converse:
+      answers === 'events'
+        ? converse
+        : async (prompt, session) =>
+            (await sendForJson({ url, method: 'POST', body: { prompt, session_id: session } })).body as Answer,
+    async end(session) {
+      await sendForJson({ url: `${url}/end`, method: 'POST', body: { session_id: session } });
+    },
+  };
+}
+
 /** What both sides run: only reading, with the same tools. */
 export const runOptions = {
   permission_mode: 'readOnly',
@@ -83,15 +112,21 @@ export const runOptions = {
   max_turns: 3,
 } as const;
 
-export function ourPeer(service: string, key: string): Peer {
+/** The service, asked with a key. What is in `more` goes with every query and every beginning of a conversation. */
+export function ourPeer(service: string, key: string, more: { readonly project_path?: string } = {}): Peer {
   const headers = { authorization: `Bearer ${key}`, accept: 'text/event-stream' };
-  const post = (path: string, body: object) =>
-    ask({ url: `${service}/api/claude/${path}`, method: 'POST', headers, body }, readOurs);
+  const post = (path: string, body: object, piece?: (text: string) => void) =>
+    ask({ url: `${service}/api/claude/${path}`, method: 'POST', headers, body }, readOurs, piece);
   return {
-    query: (prompt) => post('stream', { prompt, ...runOptions }),
-    converse: (message, session) =>
+    query: (prompt, piece) => post('stream', { prompt, ...runOptions, ...more }, piece),
+    converse: (message, session, piece) =>
       session === null
-        ? post('conversation/start', { prompt: message, ...runOptions })
-        : post(`conversation/${session}/continue`, { session_id: session, message }),
+        ? post('conversation/start', { prompt: message, ...runOptions, ...more }, piece)
+        : post(`conversation/${session}/continue`, { session_id: session, message }, piece),
+    async end(session) {
+      const url = `${service}/api/claude/conversation/${session}`;
+      const status = await send({ url, method: 'DELETE', headers }, () => undefined);
+      if (status !== 200) throw new Error(`a conversation was not deleted: status ${status}`);
+    },
   };
 }

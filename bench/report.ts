@@ -17,8 +17,9 @@ const rounded = (value: number) => String(Number(value.toPrecision(value < 1000 
 const range = (interval: Interval | null) =>
   interval === null ? '' : `${rounded(interval.low)}–${rounded(interval.high)}`;
 
-function goalText({ of, to, atMost, atLeast }: Goal): string {
-  return `${of} / ${to} ${atMost === undefined ? `≥ ${atLeast}` : `≤ ${atMost}`}`;
+function goalText({ of, to, by, atMost, atLeast }: Goal): string {
+  const compared = to === undefined ? of : `${of} ${by === 'difference' ? '−' : '/'} ${to}`;
+  return `${compared} ${atMost === undefined ? `≥ ${atLeast}` : `≤ ${atMost}`}`;
 }
 
 /** What was found on which machine, before the rows. */
@@ -32,24 +33,29 @@ export function headText({ startedAt, command, commit, machine }: Omit<Report, '
 }
 
 /** One row as a table: each side with its rounds, median and range of 95 %, then the ratio and whether it is enough. */
-export function rowText({ id, what, how, unit, goal, jailed, load, sides, ratio, interval, met, reason }: RowResult) {
-  const cells = sides.map(({ side, rounds, median, interval, right, wrong }) => [
+export function rowText(result: RowResult): string {
+  const { id, what, how, name, unit, goal, jailed, load, sides, ratio, interval, met, reason } = result;
+  const cells = sides.map(({ side, values, median, interval, right, wrong }) => [
     side,
     median === null ? '–' : `${rounded(median)} ${unit}`,
     range(interval),
     `${right} right, ${wrong} wrong`,
-    rounds.map(({ value }) => (value === null ? '–' : rounded(value))).join(' '),
+    values.map((value) => (value === null ? '–' : rounded(value))).join(' '),
   ]);
-  const head = ['side', 'median', '95 %', 'answers', 'rounds'];
+  const head = ['side', name, '95 %', 'answers', 'rounds'];
   const verdict =
     ratio === null
       ? `no figure: ${reason}`
       : `${rounded(ratio)} (${range(interval)}), goal ${goalText(goal)}: ${met === true ? 'met' : 'MISSED'}`;
+  const notes = sides.flatMap(({ side, rounds }) =>
+    [...new Set(rounds.flatMap(({ note }) => note ?? []))].map((note) => `    ${side}: ${note}`),
+  );
   return [
     `${id}  ${what}`,
     `    ${how}; jail ${jailed ? 'on' : 'OFF'}, load of the machine before ${rounded(load)}`,
     ...(cells.length > 0 ? aligned([head, ...cells]) : []),
-    `    ratio ${verdict}`,
+    ...notes,
+    `    ${goal.to === undefined ? 'figure' : (goal.by ?? 'ratio')} ${verdict}`,
     '',
   ].join('\n');
 }

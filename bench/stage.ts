@@ -5,35 +5,77 @@ import { join } from 'node:path';
 import { startChild, type Child, type ChildOptions } from './child.ts';
 import { naivePeer, ourPeer, type Peer } from './peers.ts';
 
+/** What of a stage is not as it is by default. */
+export interface StageOptions {
+  /** Settings of the service over those that all benchmarks share. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** The program that stands for the upstream. Default: the one that answers with the words of a prompt. */
+  readonly upstream?: 'bench/upstream.ts' | 'bench/reciter.ts';
+}
+
+/** The service in a process of its own. */
+export interface Service {
+  readonly url: string;
+  readonly pid: number;
+  readonly peer: Peer;
+  readonly jailed: boolean;
+  /** Its database. */
+  readonly dataDir: string;
+  close(): Promise<void>;
+}
+
 /** Both sides as they run, each in a process of its own, with one simulated upstream for both. */
 export interface Stage {
   readonly naive: Peer;
   readonly sallyport: Peer;
   /** Where the service answers, and its keys, each with its own limits. */
-  readonly service: { readonly url: string; readonly keys: readonly string[] };
+  readonly service: {
+    readonly url: string;
+    readonly pid: number;
+    readonly keys: readonly string[];
+    /** The key of its admin. */
+    readonly admin: string;
+    /** Its database and the directory that projects are in. */
+    readonly dataDir: string;
+    readonly projects: string;
+  };
+  /** Where the model answers, and what it asks for. */
+  readonly upstream: { readonly url: string; readonly pid: number; readonly key: string };
+  /** A directory of the stage, and the settings of whatever runs Claude Code without the service. */
+  readonly base: string;
+  readonly bare: Readonly<Record<string, string>>;
   /** False where this machine has no jail. */
   readonly jailed: boolean;
+  /** Starts a further program, which ends with the stage at the latest. */
+  start(name: string, file: string, options: Pick<ChildOptions, 'args' | 'env'>): Promise<Child>;
+  /** Starts the service once more, with these settings over its own. One of the same name has the data of the one before. */
+  startService(name: string, settings: Readonly<Record<string, string>>): Promise<Service>;
+  /** What a row needs besides: made at the first use, and given again from then on. */
+  once<T>(name: string, make: () => Promise<T>): Promise<T>;
   close(): Promise<void>;
 }
 
 const keys = [1, 2, 3, 4, 5].map((number) => `bench-user-key-${number}-0123456789abcdef`);
+const adminKey = 'bench-admin-key-0123456789abcdef00';
 const model = 'sallyport-simulator';
 const upstreamKey = 'sk-ant-bench-0123456789abcdef';
 const highLimit = '100000';
 
 /** The service as it is by default, but for its limits: they are there, and higher than what is asked. */
-const serviceSettings = (base: string, upstream: string) => ({
+const serviceSettings = (base: string, name: string, upstream: string) => ({
   SALLYPORT_PORT: '0',
-  SALLYPORT_DATA_DIR: join(base, 'data'),
-  SALLYPORT_RUN_DIR: join(base, 'run'),
+  SALLYPORT_DATA_DIR: join(base, `${name}-data`),
+  SALLYPORT_RUN_DIR: join(base, `${name}-run`),
   SALLYPORT_WORKSPACE_ROOTS: join(base, 'projects'),
   SALLYPORT_MODELS: model,
   SALLYPORT_DEFAULT_MODEL: model,
   SALLYPORT_REQUESTS_PER_MINUTE: highLimit,
   SALLYPORT_REQUESTS_PER_HOUR: highLimit,
   SALLYPORT_BURST_SIZE: highLimit,
+  SALLYPORT_MAX_OPEN_PER_KEY: highLimit,
   ANTHROPIC_BASE_URL: upstream,
   ANTHROPIC_API_KEY: upstreamKey,
+  CLAUDE_API_MASTER_KEY: adminKey,
   ...Object.fromEntries(keys.map((key, index) => [`CLAUDE_API_KEY_${index + 1}`, key])),
 });
 
@@ -52,7 +94,7 @@ const naiveSettings = (base: string, upstream: string) => ({
 });
 
 /** Starts everything anew. When a part cannot start, it rejects, and nothing is left. */
-export async function openStage(): Promise<Stage> {
+export async function openStage({ settings = {}, upstream: program }: StageOptions = {}): Promise<Stage> {
   const base = await realpath(await mkdtemp(join(tmpdir(), 'sp-bench-')));
   await chmod(base, 0o755); // The jail's user has to be able to enter it where no jail is used.
   const children: Child[] = [];
@@ -76,15 +118,39 @@ export async function openStage(): Promise<Stage> {
   };
   try {
     for (const name of ['projects', 'home']) await mkdir(join(base, name));
-    const upstream = await start('upstream', 'bench/upstream.ts', { env: {} });
-    const naive = await start('naive', 'bench/naive/main.ts', { env: naiveSettings(base, upstream.url) });
-    const env = serviceSettings(base, upstream.url);
-    const ours = await start('sallyport', 'packages/server/src/main.ts', { args: ['serve'], env });
+    const upstream = await start('upstream', program ?? 'bench/upstream.ts', { env: {} });
+    const bare = naiveSettings(base, upstream.url);
+    const naive = await start('naive', 'bench/naive/main.ts', { env: bare });
+    const startService = async (name: string, more: Readonly<Record<string, string>>): Promise<Service> => {
+      const env = { ...serviceSettings(base, name, upstream.url), ...settings, ...more };
+      const ours = await start(name, 'packages/server/src/main.ts', { args: ['serve'], env });
+      const jailed = !ours.banner.includes('WITHOUT A JAIL');
+      const dataDir = env.SALLYPORT_DATA_DIR;
+      return {
+        url: ours.url,
+        pid: ours.pid,
+        peer: ourPeer(ours.url, keys[0] ?? ''),
+        jailed,
+        dataDir,
+        close: ours.close,
+      };
+    };
+    const ours = await startService('sallyport', {});
+    const made = new Map<string, Promise<any>>();
     return {
       naive: naivePeer(naive.url),
-      sallyport: ourPeer(ours.url, keys[0] ?? ''),
-      service: { url: ours.url, keys },
-      jailed: !ours.banner.includes('WITHOUT A JAIL'),
+      sallyport: ours.peer,
+      service: { ...ours, keys, admin: adminKey, projects: join(base, 'projects') },
+      upstream: { url: upstream.url, pid: upstream.pid, key: upstreamKey },
+      base,
+      bare,
+      jailed: ours.jailed,
+      start,
+      startService,
+      once(name, make) {
+        if (!made.has(name)) made.set(name, make());
+        return made.get(name)!;
+      },
       close,
     };
   } catch (error) {

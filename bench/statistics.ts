@@ -27,17 +27,12 @@ export function quantile(values: readonly number[], share: number): number {
  * How far a statistic of some samples may be off: each sample is drawn anew from itself, many times. One sample of one
  * value gives a range without width. Throws when a sample is empty.
  */
-export function bootstrap(
-  samples: readonly (readonly number[])[],
-  statistic: (...drawn: number[][]) => number,
+export function bootstrap<T>(
+  samples: readonly (readonly T[])[],
+  statistic: (...drawn: T[][]) => number,
   random: Random,
 ): Interval {
-  const draw = (sample: readonly number[]) => sample.map(() => sample[Math.floor(random() * sample.length)] ?? 0);
+  const draw = (sample: readonly T[]) => sample.map(() => sample[Math.floor(random() * sample.length)] as T);
   const found = Array.from({ length: resamples }, () => statistic(...samples.map(draw)));
   return { low: quantile(found, 0.025), high: quantile(found, 0.975) };
-}
-
-/** The median of one side over that of the other. */
-export function ratioOf(of: readonly number[], to: readonly number[]): number {
-  return median(of) / median(to);
 }

@@ -10,8 +10,25 @@ export function wordOf(...parts: readonly (string | number)[]): string {
   return `bench-${createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16)}`;
 }
 
-export function promptWith(word: string): string {
-  return `Say every word of mine that you know of, and which tools you have. My word is ${word}.`;
+/** What is asked with a word. A wish is `slowly` or `atLength`. */
+export function promptWith(word: string, wish = ''): string {
+  return `Say every word of mine that you know of, and which tools you have. My word is ${word}.${wish}`;
+}
+
+/** The wish that the model takes a third of a second over its answer. */
+export const slowly = ' Speak slowly.';
+/** Tokens of four characters in a second. */
+export const slowRate = 300;
+
+/** The wish that the answer has so many characters more. */
+export function atLength(chars: number): string {
+  return ` Say ${chars} characters more.`;
+}
+
+/** What a text wishes of the answer to it. */
+export function wishesIn(text: string): { readonly slowly: boolean; readonly more: string } {
+  const chars = Number(/ Say (\d{1,7}) characters more\./u.exec(text)?.[1] ?? 0);
+  return { slowly: text.includes(slowly), more: filler.repeat(Math.ceil(chars / filler.length)).slice(0, chars) };
 }
 
 /** The words of a text, each once. */

@@ -10,7 +10,13 @@ import { parseArgs } from 'node:util';
 import { onSignal, signalExitCode } from './lib/child.mjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
-const PATTERNS = ['packages/*/{src,test}/**/*.test.ts', 'test/**/*.test.ts', 'tools/**/*.test.*', 'bench/**/*.test.ts'];
+const PATTERNS = [
+  'packages/*/{src,test}/**/*.test.ts',
+  'test/**/*.test.ts',
+  'tools/**/*.test.*',
+  'bench/**/*.test.ts',
+  'soak/**/*.test.ts',
+];
 const FILES_AT_ONCE = 2;
 /** A single test is given up first, so that a hanging one is named; then its file; then, if that cannot end itself, the run. */
 const TEST_SECONDS = 270;

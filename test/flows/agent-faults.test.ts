@@ -9,7 +9,7 @@ import { claudeInJail, untilGone } from '../support/commands.ts';
 import { leftOut } from '../support/needs.ts';
 import { agentsOf } from '../support/processes.ts';
 import { callsWith, rows, scripted, until } from '../support/runs.ts';
-import { startService, type TestService } from '../support/service.ts';
+import { startService, unshared, type TestService } from '../support/service.ts';
 
 type Stores = Parameters<NonNullable<ComposeOptions['stores']>>[0];
 type Body = Record<string, any>;
@@ -44,7 +44,10 @@ const onDisk = (stores: Stores): Stores => {
 let service: TestService;
 before(async () => {
   // One place: what does not give its own back is seen.
-  service = await startService({ stores: onDisk, env: { SALLYPORT_MAX_PROCESSES: '1', SALLYPORT_MAX_WAITING: '0' } });
+  service = await startService({
+    stores: onDisk,
+    env: { ...unshared, SALLYPORT_MAX_PROCESSES: '1', SALLYPORT_MAX_WAITING: '0' },
+  });
 });
 after(() => service.close());
 beforeEach(async () => {

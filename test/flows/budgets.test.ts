@@ -9,7 +9,7 @@ import { call } from '../support/approvals.ts';
 import { agentsOf } from '../support/processes.ts';
 import { restartable } from '../support/restart.ts';
 import { callsWith, rows, scripted, until } from '../support/runs.ts';
-import { masterKey, query, startService, type TestService } from '../support/service.ts';
+import { masterKey, query, startService, unshared, type TestService } from '../support/service.ts';
 
 let directory: string;
 let env: Record<string, string>;
@@ -26,6 +26,7 @@ before(async () => {
     JSON.stringify({ 'sallyport-simulator': { input: 1_000_000, output: 0, cacheRead: 0, cacheWrite: 0 } }),
   );
   env = {
+    ...unshared,
     SALLYPORT_PRICES: prices,
     SALLYPORT_MODELS: 'sallyport-simulator,unpriced-model',
     SALLYPORT_MAX_PROCESSES: '10',

@@ -21,7 +21,7 @@ import { leftOut } from '../support/needs.ts';
 import { play } from '../support/played.ts';
 import { processesWith } from '../support/processes.ts';
 import { until } from '../support/runs.ts';
-import { startService, type TestService } from '../support/service.ts';
+import { startService, unshared, type TestService } from '../support/service.ts';
 
 const canary = 'canary-of-the-host-81d2';
 
@@ -29,7 +29,7 @@ let service: TestService;
 
 describe('what a run leaves behind', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
   before(async () => {
-    service = await startService();
+    service = await startService({ env: unshared });
     assert.equal(service.sallyport.jailed, true);
   });
   after(() => service.close());

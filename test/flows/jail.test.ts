@@ -20,7 +20,7 @@ import {
 } from '../support/commands.ts';
 import { leftOut } from '../support/needs.ts';
 import { play } from '../support/played.ts';
-import { masterKey, startService, upstreamKey, userKey, type TestService } from '../support/service.ts';
+import { masterKey, startService, unshared, upstreamKey, userKey, type TestService } from '../support/service.ts';
 
 const canary = 'canary-of-the-host-81d2';
 const brokerSocket = '/.sallyport/broker/api.sock';
@@ -30,7 +30,7 @@ let service: TestService;
 describe('what a run can see', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
   before(async () => {
     process.env['SECRET_CANARY'] = canary;
-    service = await startService();
+    service = await startService({ env: unshared });
     assert.equal(service.sallyport.jailed, true);
     await writeFile(join(service.dataDir, 'canary-file'), canary);
     await writeFile(join(service.root, 'canary-file'), canary);

@@ -18,7 +18,7 @@ import {
   turnState,
   until,
 } from '../support/runs.ts';
-import { query, startService, type TestService } from '../support/service.ts';
+import { query, startService, unshared, type TestService } from '../support/service.ts';
 
 let service: TestService;
 let directory: string;
@@ -31,7 +31,7 @@ before(async () => {
     JSON.stringify({ 'sallyport-simulator': { input: 1_000_000, output: 0, cacheRead: 0, cacheWrite: 0 } }),
   );
   service = await startService({
-    env: { SALLYPORT_PRICES: prices, SALLYPORT_MODELS: 'sallyport-simulator,unpriced-model' },
+    env: { ...unshared, SALLYPORT_PRICES: prices, SALLYPORT_MODELS: 'sallyport-simulator,unpriced-model' },
   });
 });
 after(async () => {

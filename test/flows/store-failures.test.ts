@@ -10,14 +10,14 @@ import { failingStores, metadataOf, ways, type Plan, type Way } from '../support
 import { leftOut } from '../support/needs.ts';
 import { agentsOf } from '../support/processes.ts';
 import { callsWith, rows, scripted, stream } from '../support/runs.ts';
-import { query, startService, type TestService } from '../support/service.ts';
+import { query, startService, unshared, type TestService } from '../support/service.ts';
 
 let base: string;
 let service: TestService & { dataDir: string };
 const start = async () => {
   const dataDir = join(base, 'data');
   const root = join(base, 'projects');
-  const env = { SALLYPORT_DATA_DIR: dataDir, SALLYPORT_WORKSPACE_ROOTS: root };
+  const env = { ...unshared, SALLYPORT_DATA_DIR: dataDir, SALLYPORT_WORKSPACE_ROOTS: root };
   return { ...(await startService({ stores: failingStores, env })), dataDir, root };
 };
 before(async () => {

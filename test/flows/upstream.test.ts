@@ -4,11 +4,13 @@ import { errorBody, type ErrorCode } from '@sallyport/protocol';
 import type { Fault, Step } from '@sallyport/simulator';
 import { agentsOf } from '../support/processes.ts';
 import { answerOf, callsWith, joined, scripted, stream, typesOf, type Streamed } from '../support/runs.ts';
-import { query, startService, upstreamKey, type TestService } from '../support/service.ts';
+import { query, startService, unshared, upstreamKey, type TestService } from '../support/service.ts';
 
 let service: TestService;
 before(async () => {
-  service = await startService();
+  // So many failures at once are no upstream that is better left alone; that is tested elsewhere.
+  const patient = { SALLYPORT_UPSTREAM_BREAKER_CALLS: '0', SALLYPORT_UPSTREAM_RETRY_PERCENT: '1000' };
+  service = await startService({ env: { ...unshared, ...patient } });
 });
 after(() => service.close());
 

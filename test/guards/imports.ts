@@ -18,7 +18,7 @@ export function isTestCode(path: string): boolean {
     /\.test\.[a-z]+$/.test(path) ||
     /(^|\/)(test|testing)\//.test(path) ||
     /(\/testing|-support)\.ts$/.test(path) ||
-    /^(bench|redteam)\//.test(path)
+    /^(bench|redteam|soak)\//.test(path)
   );
 }
 

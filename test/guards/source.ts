@@ -37,7 +37,14 @@ export function repositoryFiles(folder = ROOT): string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name);
     const name = relative(ROOT, path);
-    if (NOT_OURS.has(entry.name) || name === 'data' || name === 'bench/results' || name.endsWith('.log')) return [];
+    if (
+      NOT_OURS.has(entry.name) ||
+      name === 'data' ||
+      name === 'bench/results' ||
+      name === 'soak/results' ||
+      name.endsWith('.log')
+    )
+      return [];
     if (entry.isDirectory()) return repositoryFiles(path);
     return entry.isFile() ? [name] : [];
   });

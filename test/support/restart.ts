@@ -39,6 +39,7 @@ export async function restartable(
     SALLYPORT_MODELS: 'sallyport-simulator',
     CLAUDE_API_KEY_1: userKey,
     CLAUDE_API_MASTER_KEY: masterKey,
+    SALLYPORT_SPARES: '0',
     ...unlimited,
     ...options.env,
   };

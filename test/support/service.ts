@@ -20,6 +20,9 @@ export const unlimited = {
   SALLYPORT_BURST_SIZE: '0',
 };
 
+/** A process for each run, for tests that count processes or kill them. */
+export const unshared = { SALLYPORT_PROCESS_USES: '1' };
+
 /** The composed product in this process, with a simulated upstream of its own. */
 export interface TestService {
   readonly url: string;
@@ -62,6 +65,8 @@ export async function startService(options: TestServiceOptions = {}): Promise<Te
       SALLYPORT_DEFAULT_MODEL: 'sallyport-simulator',
       CLAUDE_API_MASTER_KEY: masterKey,
       CLAUDE_API_KEY_1: userKey,
+      // Tests that count processes say so themselves; a spare in each service would only be in the way of all others.
+      SALLYPORT_SPARES: '0',
       ...unlimited,
       ...options.env,
     },

@@ -41,12 +41,21 @@ export const processInfo = z
   .object({
     process_id: z.string(),
     pid: z.int().describe('As the server sees it; of a jailed one that of the jail.'),
-    state: z.enum(['starting', 'running', 'idle']).describe('`idle`: it waits for the next turn of its conversation.'),
+    state: z
+      .enum(['starting', 'running', 'idle', 'cleared', 'spare'])
+      .describe(
+        '`idle`: it waits for the next turn of its conversation; `cleared`: for a query of its tenant with the same settings; `spare`: for anybody.',
+      ),
+    uses: z.int().describe('Sessions that were in it, the present one included.'),
+    memory_bytes: z.int().describe('What it has resident; 0 where the system does not tell.'),
     tenant: z.string().nullable(),
     session_id: z.string().nullable().describe('The conversation it works for.'),
     model: z.string().nullable(),
     permission_mode: z.string().nullable(),
+    tools: z.array(z.string()).nullable(),
+    project_path: z.string().nullable(),
     started_at: timestamp,
+    age_seconds: z.int(),
   })
   .meta({ id: 'ProcessInfo' });
 export type ProcessInfo = z.output<typeof processInfo>;

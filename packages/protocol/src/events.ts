@@ -56,6 +56,9 @@ export interface Delta {
   readonly text: string;
 }
 
+/** Where a turn stands that waits for a process, as `place` in the line, or has one now. Lives in memory only. */
+export type TurnStatus = { readonly status: 'queued'; readonly place: number } | { readonly status: 'running' };
+
 const wire = {
   content: z.string(),
   role: z.enum(['user', 'assistant', 'system']),
@@ -88,6 +91,7 @@ export const streamEvent = z
       tool_use_id: z.string().optional(),
       name: z.string().optional(),
       reason: z.string().optional(),
+      place: z.int().optional(),
     }),
     event('retry', { attempt: z.int(), reason: z.string() }),
     event('restart', {}),

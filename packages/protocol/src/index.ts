@@ -31,6 +31,7 @@ export {
   type LogEventBody,
   type LogEventType,
   type StreamEvent,
+  type TurnStatus,
 } from './events.ts';
 export { openApiDocument } from './openapi.ts';
 export { operations, type OperationId } from './operations.ts';

@@ -1,5 +1,5 @@
 import type { Cursor } from './cursor.ts';
-import type { Delta, LogEvent, LogEventBody, StreamEvent } from './events.ts';
+import type { Delta, LogEvent, LogEventBody, StreamEvent, TurnStatus } from './events.ts';
 
 /** An event for the wire with the cursor that continues after it. */
 export interface StreamItem {
@@ -107,6 +107,11 @@ export class StreamProjector {
     }
     if (body.type === 'restart' || body.type === 'result') this.#chars = 0;
     return { cursor: this.cursor, event: wholeEvent(body) };
+  }
+
+  /** Tells where a turn stands. It is not of the log: the cursor stays where it is. */
+  status(status: TurnStatus): StreamItem {
+    return { cursor: this.cursor, event: { ...plain, type: 'status', ...status } };
   }
 
   /** Takes a live delta; what was already seen of it is left out. A delta beyond a gap gives nothing: the whole block follows. */

@@ -3,8 +3,6 @@ import { lookup } from 'node:dns/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { SIMULATOR_MODEL, startSimulator } from '@sallyport/simulator';
-import { createBroker } from './broker/broker.ts';
 import { loadPrices, type Prices } from './broker/prices.ts';
 import { checkIsolation, type Check } from './claude/doctor.ts';
 import { claudeExecutable } from './claude/executable.ts';
@@ -23,13 +21,15 @@ import { createAdmin } from './engine/create-admin.ts';
 import { createEngine } from './engine/create-engine.ts';
 import { createJournal } from './engine/journal.ts';
 import { createKeyRing, type KeyInput, type KeyRing } from './engine/keys.ts';
+import { usualShape } from './engine/policy.ts';
 import { Stops } from './engine/stops.ts';
 import { createTickets } from './engine/tickets.ts';
-import type { Broker, Log, Runner } from './engine/ports.ts';
+import type { Broker, Log, ModelCall, Runner } from './engine/ports.ts';
 import { createApp, type AppOptions } from './http/app.ts';
 import { closeApp } from './http/close.ts';
 import { createLogger } from './observe/logger.ts';
 import { openStores, type Stores } from './stores/stores.ts';
+import { startBroker } from './compose-broker.ts';
 import { version } from './version.ts';
 
 export { chainStart, verifyChain, type ChainLink } from './engine/audit-chain.ts';
@@ -49,7 +49,7 @@ export interface Sallyport {
   readonly jailed: boolean;
   /** Why there is no jail. */
   readonly problems: readonly string[];
-  /** Processes of Claude Code that are there. */
+  /** Processes of Claude Code that work for a turn or a conversation. */
   processes(): readonly { readonly id: string; readonly pid: number }[];
   /** Takes no more work, ends what runs, and resolves when nothing of the service is left. */
   close(): Promise<void>;
@@ -85,15 +85,6 @@ function keysOf(settings: Settings, own: AdminKey | null): KeyInput[] {
   if (settings.masterKey !== null) keys.push({ name: 'master', secret: settings.masterKey, tenant, role: 'admin' });
   if (own) keys.push({ name: 'admin', secret: own.secret, tenant, role: 'admin' });
   return keys;
-}
-
-/** The upstream of the settings; the simulated one is started in this process. */
-async function upstreamOf(settings: Settings, teardown: Teardown) {
-  const { upstream, anthropicBaseUrl, anthropicApiKey } = settings;
-  if (upstream === 'anthropic') return { kind: upstream, baseUrl: anthropicBaseUrl, apiKey: anthropicApiKey };
-  const simulator = await startSimulator({ model: SIMULATOR_MODEL, recordBodies: false });
-  teardown.add(() => simulator.close());
-  return { kind: upstream, baseUrl: simulator.url, apiKey: null };
 }
 
 /** What the probes say, from the last known state of the parts. */
@@ -143,6 +134,9 @@ export async function createSallyport(settings: Settings, options: ComposeOption
   }
 }
 
+/** Memory of a process of Claude Code from which on it is not used again: it starts at some 250 MB, and grows. */
+const processBytes = 350 * 2 ** 20;
+
 /** The part that runs Claude Code: jails, broker and runner. */
 async function startRunner(settings: Settings, stores: Stores, logger: Log, teardown: Teardown) {
   const { maxProcesses, maxWaiting } = settings;
@@ -163,19 +157,8 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
   teardown.add(() => jails.close());
   refuseExposure(settings, jails);
   const prices = loadPrices(settings.prices);
-  const broker = await createBroker({
-    socketPath: run.brokerSocket,
-    upstream: await upstreamOf(settings, teardown),
-    prices,
-    clock: systemClock,
-    log: logger,
-    record: (call) => stores.usage.record(call),
-    timeouts: {
-      firstByteMs: settings.upstreamFirstByteSeconds * 1000,
-      silenceMs: settings.upstreamSilenceSeconds * 1000,
-    },
-  });
-  teardown.add(() => broker.close());
+  const record = (call: ModelCall) => stores.usage.record(call);
+  const broker = await startBroker(settings, { socketPath: run.brokerSocket, prices, record, log: logger }, teardown);
   const { transcripts } = stores;
   const runner = createRunner({
     broker,
@@ -186,6 +169,8 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
     log: logger,
     maxProcesses,
     maxWaiting,
+    reuse: { sessions: settings.processUses, memoryBytes: processBytes },
+    spares: { count: settings.spares, shapes: [{ kind: 'warm', ...usualShape(settings.defaultModel) }] },
   });
   teardown.add(() => runner.close());
   return { jails, broker, runner, prices, ownDirectories: [dataDir, await realpath(run.path)] };
@@ -247,7 +232,7 @@ function startEngine(settings: Settings, stores: Stores, needs: EngineNeeds) {
 }
 
 async function start(settings: Settings, options: ComposeOptions, teardown: Teardown): Promise<Sallyport> {
-  const opened = await openStores({ dataDir: settings.dataDir, clock: systemClock });
+  const opened = await openStores({ dataDir: settings.dataDir, databaseUrl: settings.databaseUrl, clock: systemClock });
   teardown.add(() => opened.close());
   const stores = options.stores?.(opened) ?? opened;
   const keyless = settings.masterKey === null && settings.userKeys.length === 0;
@@ -292,7 +277,7 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     adminKey: own,
     jailed,
     problems,
-    processes: () => jails.live(),
+    processes: () => runner.processes().filter(({ state }) => state !== 'cleared' && state !== 'spare'),
     close: () => teardown.run(),
   };
 }

@@ -1,5 +1,5 @@
-import { once } from 'node:events';
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import { finished } from 'node:stream/promises';
 import type { Clock } from '../engine/clock.ts';
 import { newId } from '../engine/ids.ts';
 import type { Log, ModelCall, UpstreamFailure } from '../engine/ports.ts';
@@ -9,7 +9,7 @@ import { createMeter, emptyReading, unansweredReading, type Meter, type Reading 
 import { costOf, type Prices } from './prices.ts';
 import { headersDown, headersUp, type Route } from './request.ts';
 import { isPassing, parseRetryAfter } from './retry.ts';
-import { ConnectionError, send, type Upstream } from './upstream.ts';
+import { ConnectionError, send, type Connections } from './upstream.ts';
 
 /** A call of a process that was admitted. */
 export interface Call {
@@ -32,8 +32,18 @@ export interface Timeouts {
   readonly silenceMs: number;
 }
 
+/** Where a call is sent, and with what key. */
+export interface Place {
+  readonly connections: Connections;
+  /** Null: no key is sent. */
+  readonly secret: string | null;
+  /** Upstream and key as logs name them, without the secret. */
+  readonly label: string;
+  /** Told when an answer has begun. */
+  begun(): void;
+}
+
 export interface AttemptContext {
-  readonly upstream: Upstream;
   readonly prices: Prices;
   readonly clock: Clock;
   readonly log: Log;
@@ -43,8 +53,8 @@ export interface AttemptContext {
 }
 
 export type AttemptEnd =
-  /** The answer was passed on, whole or cut, and the process has seen its end. */
-  | { readonly kind: 'passed' }
+  /** The answer was passed on, and the process has seen its end; `failure` tells what was wrong with it. */
+  | { readonly kind: 'passed'; readonly failure: UpstreamFailure | null; readonly afterMs?: undefined }
   /** The process has left; nobody waits for an answer. */
   | { readonly kind: 'gone' }
   /** Nothing was passed on. `repeat`: whether the same call may succeed when it is sent again. */
@@ -57,14 +67,15 @@ export type Repeat = 'yes' | 'once' | 'no';
 const maxErrorBytes = 64 * 1024;
 
 /** Sends a call once and passes the answer on as it comes. Rejects only when the request cannot be formed. */
-export async function attemptCall(call: Call, context: AttemptContext): Promise<AttemptEnd> {
-  const first = await new Attempt(call, context).run(false);
+export async function attemptCall(call: Call, place: Place, context: AttemptContext): Promise<AttemptEnd> {
+  const first = await new Attempt(call, place, context).run(false);
   // A kept connection was closed by the other side just as it was used again: that is no failure of the upstream.
-  return first === 'unused' ? ((await new Attempt(call, context).run(true)) as AttemptEnd) : first;
+  return first === 'unused' ? ((await new Attempt(call, place, context).run(true)) as AttemptEnd) : first;
 }
 
 class Attempt {
   readonly #call: Call;
+  readonly #place: Place;
   readonly #context: AttemptContext;
   readonly #at: number;
   readonly #started: number;
@@ -75,8 +86,9 @@ class Attempt {
   #sent = false;
   #booked: Reading | null = null;
 
-  constructor(call: Call, context: AttemptContext) {
+  constructor(call: Call, place: Place, context: AttemptContext) {
     this.#call = call;
+    this.#place = place;
     this.#context = context;
     this.#at = context.clock.now();
     this.#started = context.clock.monotonic();
@@ -84,12 +96,12 @@ class Attempt {
 
   async run(fresh: boolean): Promise<AttemptEnd | 'unused'> {
     const { signal, headers, body, route } = this.#call;
-    const { upstream, timeouts } = this.#context;
+    const { connections, secret } = this.#place;
     if (signal.aborted) return { kind: 'gone' };
-    this.#request = upstream.begin(route.target, headersUp(headers, upstream.apiKey, body.length), fresh);
+    this.#request = connections.begin(route.target, headersUp(headers, secret, body.length), fresh);
     const left = () => this.#giveUp();
     signal.addEventListener('abort', left, { once: true });
-    this.#wait(timeouts.firstByteMs);
+    this.#wait(this.#context.timeouts.firstByteMs);
     try {
       const answer = await send(this.#request, body);
       // What happens to an answer nobody reads any more must not surface anywhere.
@@ -167,10 +179,11 @@ class Attempt {
       const repeat = broken.code === 'upstream_timeout' ? 'once' : this.#encoded(answer) ? 'no' : 'yes';
       return { kind: 'failed', failure: broken, repeat };
     }
-    this.#context.ended(call, whole ? null : (broken ?? this.#booked?.failure ?? null));
+    const failure = whole ? null : (broken ?? this.#booked?.failure ?? null);
+    this.#context.ended(call, failure);
     if (broken === null || whole) call.response.end();
     else call.response.destroy();
-    return { kind: 'passed' };
+    return { kind: 'passed', failure };
   }
 
   /** Passes the answer's bytes on, no faster than they are taken. Gives the failure that cut it, or null. */
@@ -180,30 +193,52 @@ class Attempt {
       this.#request?.destroy();
       return upstreamError('the answer is compressed although that was not asked for');
     }
-    try {
-      for await (const chunk of answer as AsyncIterable<Buffer>) {
-        this.#wait(this.#context.timeouts.silenceMs);
-        if (!response.headersSent) response.writeHead(status, headersDown(answer.headers));
-        const taken = response.write(chunk);
-        if (meter !== null && this.#booked === null && meter.push(chunk)) this.#book(status, meter.end());
-        if (!taken) await this.#drained();
+    // Events, not an iterator: this is done for every piece of every answer.
+    answer.on('data', (chunk: Buffer) => {
+      try {
+        this.#passOn(chunk, answer, status, meter);
+      } catch (error) {
+        answer.destroy(error as Error);
       }
+    });
+    try {
+      await finished(answer);
     } catch (error) {
       if (this.#timedOut) return upstreamTimeout('the answer fell silent');
       return upstreamError(`the answer was cut: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`);
     }
-    if (!response.headersSent) response.writeHead(status, headersDown(answer.headers));
+    if (!response.headersSent) this.#begin(answer, status);
     return null;
+  }
+
+  #begin(answer: IncomingMessage, status: number): void {
+    this.#place.begun();
+    this.#call.response.writeHead(status, headersDown(answer.headers));
+  }
+
+  #passOn(chunk: Buffer, answer: IncomingMessage, status: number, meter: Meter | null): void {
+    const { response } = this.#call;
+    if (!response.headersSent) {
+      this.#begin(answer, status);
+      this.#wait(this.#context.timeouts.silenceMs);
+    } else {
+      this.#timer?.refresh();
+    }
+    const taken = response.write(chunk);
+    if (meter !== null && this.#booked === null && meter.push(chunk)) this.#book(status, meter.end());
+    if (taken) return;
+    // Who takes nothing is not silence of the upstream.
+    answer.pause();
+    clearTimeout(this.#timer);
+    response.once('drain', () => {
+      if (answer.destroyed) return;
+      this.#wait(this.#context.timeouts.silenceMs);
+      answer.resume();
+    });
   }
 
   #encoded(answer: IncomingMessage): boolean {
     return !['identity', ''].includes(answer.headers['content-encoding'] ?? '');
-  }
-
-  async #drained(): Promise<void> {
-    clearTimeout(this.#timer);
-    await once(this.#call.response, 'drain', { signal: this.#call.signal });
-    this.#wait(this.#context.timeouts.silenceMs);
   }
 
   #book(status: number, reading: Reading): void {
@@ -231,7 +266,8 @@ class Attempt {
       ended(this.#call, null);
     }
     const { tenant, conversation, turn } = ref;
-    const { id, durationMs } = call;
-    log.info({ call: id, tenant, conversation, turn, status, durationMs, usage: call.usage }, 'model call');
+    const { id, durationMs, usage } = call;
+    const upstream = this.#place.label;
+    log.info({ call: id, tenant, conversation, turn, upstream, status, durationMs, usage }, 'model call');
   }
 }

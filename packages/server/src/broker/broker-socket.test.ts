@@ -19,6 +19,7 @@ import {
   startBroker,
   startUpstream,
   streamOf,
+  upstreamAt,
 } from './test-support.ts';
 
 const within = { timeout: 20_000 };
@@ -110,7 +111,7 @@ test('a socket that was left behind is replaced, anything else is not', within, 
   const socketPath = join(directory, 's');
   const options = {
     socketPath,
-    upstream: { kind: 'anthropic' as const, baseUrl: 'http://127.0.0.1:9', apiKey },
+    upstreams: [upstreamAt('http://127.0.0.1:9')],
     prices: loadPrices(null),
     clock: systemClock,
     log: { info: () => {}, warn: () => {}, error: () => {} },
@@ -128,24 +129,21 @@ test('a socket that was left behind is replaced, anything else is not', within, 
   await assert.rejects(createBroker({ ...options, socketPath: `/tmp/${'x'.repeat(100)}` }), /too long/);
 });
 
-for (const [baseUrl, kind, key] of [
-  ['ftp://127.0.0.1', 'anthropic', apiKey],
-  ['nonsense', 'anthropic', apiKey],
-  ['http://user:pass@127.0.0.1', 'anthropic', apiKey],
-  ['http://127.0.0.1', 'anthropic', null],
-  ['http://127.0.0.1', 'anthropic', ''],
+for (const [baseUrl, key] of [
+  ['ftp://127.0.0.1', apiKey],
+  ['nonsense', apiKey],
+  ['http://user:pass@127.0.0.1', apiKey],
+  ['http://127.0.0.1', ''],
 ] as const) {
   test(`an upstream at ${baseUrl} with key ${key === apiKey} is refused without naming the key`, within, async (t) => {
-    const upstream = { kind, baseUrl, apiKey: key };
-    await assert.rejects(startBroker(t, '', { upstream }), (error: Error) => !error.message.includes(apiKey));
+    const upstreams = [upstreamAt(baseUrl, { keys: [key] })];
+    await assert.rejects(startBroker(t, '', { upstreams }), (error: Error) => !error.message.includes(apiKey));
   });
 }
 
-test('a simulator needs no key and gets none', within, async (t) => {
+test('an upstream without keys gets none', within, async (t) => {
   const upstream = await startUpstream(t, (response) => answerStream(response));
-  const { broker } = await startBroker(t, '', {
-    upstream: { kind: 'simulator', baseUrl: upstream.url, apiKey: null },
-  });
+  const { broker } = await startBroker(t, '', { upstreams: [upstreamAt(upstream.url, { keys: [] })] });
   const pass = broker.issue();
   pass.bind(grant());
   assert.equal((await post(broker, { token: pass.token })).status, 200);

@@ -1,37 +1,29 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { chmod, lstat, unlink } from 'node:fs/promises';
 import type { ErrorCode } from '@sallyport/protocol';
-import type { Clock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
-import type { Broker, BrokerGrant, BrokerPass, BrokerTurn, Log, ModelCall, UpstreamFailure } from '../engine/ports.ts';
-import type { AttemptContext, Call, Timeouts } from './attempt.ts';
-import { answerFinally, exchange } from './exchange.ts';
-import { concernsUpstream, notFoundBody, refusal, withoutSecret } from './failures.ts';
+import type {
+  BrokerGrant,
+  BrokerPass,
+  BrokerTurn,
+  ModelCall,
+  UpstreamFailure,
+  UpstreamState,
+} from '../engine/ports.ts';
+import type { Call } from './attempt.ts';
+import { answerFinally, exchange, type ExchangeContext } from './exchange.ts';
+import { concernsUpstream, notFoundBody, refusal } from './failures.ts';
 import { Ledger } from './ledger.ts';
+import { defaultBreaker, defaultRetry, defaultTimeouts, type BrokerOptions, type RunningBroker } from './options.ts';
 import { Pending } from './pending.ts';
-import type { Prices } from './prices.ts';
+import { Pool } from './pool.ts';
+import { answerWarming } from './warming.ts';
 import { maxBodyBytes, prepareBody, readBody, routeOf, type Route } from './request.ts';
-import type { RetryPolicy } from './retry.ts';
+import { RetryBudget } from './retry.ts';
 import { presentedToken, Tokens } from './tokens.ts';
-import { createUpstream, type UpstreamSettings } from './upstream.ts';
+import type { UpstreamSettings } from './upstream.ts';
 
-export interface BrokerOptions {
-  /** Where the socket is made: an absolute path of less than 100 bytes in a directory that exists. */
-  readonly socketPath: string;
-  readonly upstream: UpstreamSettings;
-  readonly prices: Prices;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** Stores the usage of one call. When it rejects, the turn gets no further call. */
-  readonly record: (call: ModelCall) => Promise<void>;
-  /** Default: 120 s for the first byte, 60 s of silence. */
-  readonly timeouts?: Partial<Timeouts>;
-  /** Default: 2 repeats, 0.5 s doubled up to 8 s, at most 10 s when the upstream asks to wait. */
-  readonly retry?: Partial<RetryPolicy>;
-}
-
-const defaultTimeouts: Timeouts = { firstByteMs: 120_000, silenceMs: 60_000 };
-const defaultRetry: RetryPolicy = { attempts: 2, baseDelayMs: 500, maxDelayMs: 8000, maxRetryAfterMs: 10_000 };
+export type { BrokerOptions, RunningBroker } from './options.ts';
 
 /** Paths of sockets are limited to 107 bytes by the system; the jail's own path may be longer than the host's. */
 const maxSocketPathBytes = 99;
@@ -42,7 +34,7 @@ const maxCallsAtOnce = 32;
  * Starts the broker. A socket that a former broker left behind is replaced. Rejects with an error of one line when the
  * settings cannot be used or the socket cannot be made.
  */
-export async function createBroker(options: BrokerOptions): Promise<Broker> {
+export async function createBroker(options: BrokerOptions): Promise<RunningBroker> {
   const broker = new SocketBroker(options);
   await broker.listen();
   return broker;
@@ -51,14 +43,16 @@ export async function createBroker(options: BrokerOptions): Promise<Broker> {
 /** A process: the turn it works on and the calls it has under way. */
 interface Holder {
   ledger: Ledger | null;
+  /** True: it works on nothing yet, and its calls are answered here. */
+  warming: boolean;
   readonly calls: Set<AbortController>;
 }
 
-class SocketBroker implements Broker {
+class SocketBroker implements RunningBroker {
   readonly socketPath: string;
   readonly #options: BrokerOptions;
-  readonly #context: AttemptContext;
-  readonly #retry: RetryPolicy;
+  readonly #context: ExchangeContext;
+  readonly #pool: Pool;
   readonly #server: Server;
   readonly #tokens = new Tokens<Holder>();
   readonly #work = new Pending();
@@ -67,15 +61,19 @@ class SocketBroker implements Broker {
   constructor(options: BrokerOptions) {
     this.socketPath = options.socketPath;
     this.#options = options;
+    const { upstreams, prices, clock, log } = options;
+    const retry = { ...defaultRetry, ...options.retry };
+    this.#pool = new Pool({ upstreams, breaker: { ...defaultBreaker, ...options.breaker }, clock, log });
     this.#context = {
-      upstream: createUpstream(options.upstream),
-      prices: options.prices,
-      clock: options.clock,
-      log: options.log,
+      pool: this.#pool,
+      retry,
+      retryBudget: new RetryBudget(clock, retry),
+      prices,
+      clock,
+      log,
       timeouts: { ...defaultTimeouts, ...options.timeouts },
       ended: (call, failure) => this.#ended(call, failure),
     };
-    this.#retry = { ...defaultRetry, ...options.retry };
     this.#server = createServer((request, response) => this.#work.add(this.#answer(request, response)));
     // Claude Code keeps its connections; closing one just as it is used again would cost it a call.
     this.#server.keepAliveTimeout = 0;
@@ -100,11 +98,14 @@ class SocketBroker implements Broker {
   }
 
   issue(): BrokerPass {
-    const holder: Holder = { ledger: null, calls: new Set() };
+    const holder: Holder = { ledger: null, warming: false, calls: new Set() };
     const token = this.#tokens.issue(holder);
     return {
       token,
       bind: (grant) => this.#bind(holder, grant),
+      answerItself: () => {
+        holder.warming = true;
+      },
       revoke: () => {
         this.#tokens.forget(token);
         stop(holder);
@@ -113,7 +114,17 @@ class SocketBroker implements Broker {
   }
 
   health(): { readonly ok: boolean; readonly code: ErrorCode | null } {
-    return { ok: this.#unhealthy === null, code: this.#unhealthy };
+    const allOpen = this.#pool.states().every(({ state }) => state === 'open');
+    const code = this.#unhealthy ?? (allOpen ? 'upstream_overloaded' : null);
+    return { ok: code === null, code };
+  }
+
+  upstreams(): UpstreamState[] {
+    return this.#pool.states();
+  }
+
+  setUpstreams(upstreams: readonly UpstreamSettings[]): void {
+    this.#pool.update(upstreams);
   }
 
   async close(): Promise<void> {
@@ -122,11 +133,12 @@ class SocketBroker implements Broker {
     this.#server.closeAllConnections();
     await closed;
     await this.#work.none();
-    this.#context.upstream.close();
+    this.#pool.close();
   }
 
   /** A new turn takes the place of the former one, which gets no further call. */
   #bind(holder: Holder, grant: BrokerGrant): BrokerTurn {
+    holder.warming = false;
     holder.ledger?.close();
     holder.ledger = new Ledger(grant, this.#options.prices, (call) => this.#store(call));
     return holder.ledger;
@@ -145,7 +157,7 @@ class SocketBroker implements Broker {
   }
 
   #ended(call: Call, outcome: UpstreamFailure | null): void {
-    const failure = outcome && withoutSecret(outcome, this.#options.upstream.apiKey);
+    const failure = outcome && this.#pool.clean(outcome);
     if (!call.route.counting) call.ledger.ended(failure);
     if (failure === null) this.#unhealthy = null;
     else if (concernsUpstream(failure.code)) this.#unhealthy = failure.code;
@@ -165,6 +177,8 @@ class SocketBroker implements Broker {
       if (route === null) {
         await readBody(request, 0);
         response.writeHead(404, { 'content-type': 'application/json' }).end(notFoundBody);
+      } else if (holder?.warming === true && !route.counting) {
+        await answerWarming(request, response);
       } else if (!holder || !ledger || ledger.closed || holder.calls.size >= maxCallsAtOnce) {
         await readBody(request, 0);
         this.#options.log.warn({ known: holder !== undefined }, 'model call without a turn refused');
@@ -213,7 +227,7 @@ class SocketBroker implements Broker {
         if ('refused' in admission) return this.#refuse(call, admission.refused);
         ({ release } = admission);
       }
-      await exchange(call, this.#context, this.#retry, () => this.#mayRepeat(call));
+      await exchange(call, this.#context, () => this.#mayTry(call));
     } catch (error) {
       if (call.signal.aborted) return;
       const { code } = SallyportError.from(error);
@@ -224,7 +238,7 @@ class SocketBroker implements Broker {
   }
 
   /** Asks the turn's books again; gives a final failure when they refuse. */
-  async #mayRepeat(call: Call): Promise<boolean> {
+  async #mayTry(call: Call): Promise<boolean> {
     if (call.route.counting) return true;
     const verdict = await call.ledger.check(call.signal, call.main);
     if (typeof verdict === 'object') this.#refuse(call, verdict.refused);

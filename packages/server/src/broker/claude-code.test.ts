@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { BrokerGrant } from '../engine/ports.ts';
 import { finalMarker } from './failures.ts';
-import { grant, startBroker } from './test-support.ts';
+import { grant, startBroker, upstreamAt } from './test-support.ts';
 
 const within = { timeout: 60_000 };
 
@@ -22,8 +22,8 @@ interface RunOptions {
 async function run(t: TestContext, script: Script | Brain, options: RunOptions = {}) {
   const simulator = await startSimulator({ script });
   t.after(() => simulator.close());
-  const upstream = { kind: 'simulator' as const, baseUrl: simulator.url, apiKey: null };
-  const { broker, records, lines } = await startBroker(t, simulator.url, { upstream });
+  const upstreams = [upstreamAt(simulator.url, { keys: [] })];
+  const { broker, records, lines } = await startBroker(t, simulator.url, { upstreams });
   const pass = broker.issue();
   const granted = grant(options.granted);
   const prompts = [...(options.prompts ?? ['Hello'])];

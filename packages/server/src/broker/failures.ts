@@ -48,15 +48,21 @@ export function refusal(code: ErrorCode, cause: string): UpstreamFailure {
 /** Characters of a cause that are kept. */
 const maxCauseLength = 300;
 
-/** The failure without the key, should the upstream have named it, and with a cause of bounded length. */
-export function withoutSecret(failure: UpstreamFailure, secret: string | null): UpstreamFailure {
-  const cause = secret === null ? failure.cause : failure.cause.replaceAll(secret, '[key]');
+/** The failure without any of the keys, should the upstream have named one, and with a cause of bounded length. */
+export function withoutSecrets(failure: UpstreamFailure, secrets: Iterable<string>): UpstreamFailure {
+  let { cause } = failure;
+  for (const secret of secrets) cause = cause.replaceAll(secret, '[key]');
   return { ...failure, cause: cause.slice(0, maxCauseLength) };
 }
 
 /** True for failures that say something of the upstream itself, not of one request. */
 export function concernsUpstream(code: ErrorCode): boolean {
   return unhealthy.has(code);
+}
+
+/** True for failures after which the same call may succeed with another key or at another upstream. */
+export function mayPassElsewhere(code: ErrorCode): boolean {
+  return unhealthy.has(code) || code === 'upstream_rate_limited';
 }
 
 const unhealthy = new Set<ErrorCode>([

@@ -27,6 +27,8 @@ export interface Meter {
 const charsPerToken = 4;
 /** More tokens than any call can have: a number above it is not believed. */
 const maxTokens = 10_000_000;
+/** How the event begins that each piece of an answer comes in. Parsed is what begins otherwise. */
+const deltaStart = '{"type":"content_block_delta"';
 const maxAnswerBytes = 32 * 1024 * 1024;
 
 const tokensOf = (chars: number): number => Math.ceil(chars / charsPerToken);
@@ -61,6 +63,10 @@ function streamMeter(tally: Tally): Meter {
   let ended = false;
   let failure: UpstreamFailure | null = null;
   const scanner = createSseScanner((data) => {
+    if (data.startsWith(deltaStart)) {
+      chars += deltaLength(data);
+      return;
+    }
     const event = parseObject(data);
     if (event?.['type'] === 'message_start') {
       begun = true;
@@ -68,7 +74,7 @@ function streamMeter(tally: Tally): Meter {
       tally.name(message['model']);
       tally.report(message['usage'], false);
     } else if (event?.['type'] === 'content_block_delta') {
-      chars += deltaLength(objectOf(event['delta']));
+      chars += deltaLength(data);
     } else if (event?.['type'] === 'message_delta') {
       tally.report(event['usage'], true);
     } else if (event?.['type'] === 'message_stop') {
@@ -181,9 +187,12 @@ class Count {
   }
 }
 
-function deltaLength(delta: Record<string, unknown>): number {
-  const text = delta['text'] ?? delta['thinking'] ?? delta['partial_json'];
-  return typeof text === 'string' ? text.length : 0;
+/**
+ * How long the text of a delta is as it is escaped, which is never less than it says. It is only asked for where the
+ * upstream reports no usage, so deltas, of which an answer has thousands, are not parsed.
+ */
+function deltaLength(data: string): number {
+  return /"(?:text|thinking|partial_json)":\s*"(.*)"/su.exec(data)?.[1]?.length ?? 0;
 }
 
 function parseObject(text: string): Record<string, unknown> | null {

@@ -89,8 +89,24 @@ export function prepareBody(raw: Buffer, grant: BrokerGrant, counting: boolean):
     const choice = isObject(parsed['tool_choice']) ? parsed['tool_choice'] : { type: 'auto' };
     if (choice['type'] !== 'none') parsed['tool_choice'] = { ...choice, disable_parallel_tool_use: true };
   }
+  const cleared = grant.cleared && dropClear(parsed);
   const main = !grant.hasTools || (Array.isArray(parsed['tools']) && parsed['tools'].length > 0);
-  return { main, body: single || isAmbiguous(text) ? Buffer.from(JSON.stringify(parsed)) : raw };
+  return { main, body: single || cleared || isAmbiguous(text) ? Buffer.from(JSON.stringify(parsed)) : raw };
+}
+
+/** How the blocks begin with which Claude Code tells the model of `/clear`, before the first message. */
+const clearMarks = ['<local-command-caveat>', '<command-name>/clear</command-name>', '<local-command-stdout>'] as const;
+
+/** Takes those blocks out: the model is sent what a process that has just started would send. False when there are none. */
+function dropClear(body: Record<string, unknown>): boolean {
+  const [first] = Array.isArray(body['messages']) ? (body['messages'] as unknown[]) : [];
+  if (!isObject(first) || !Array.isArray(first['content'])) return false;
+  const blocks = first['content'] as unknown[];
+  const says = (block: unknown, mark: string): boolean =>
+    isObject(block) && typeof block['text'] === 'string' && block['text'].startsWith(mark);
+  if (!clearMarks.every((mark, index) => says(blocks[index], mark))) return false;
+  first['content'] = blocks.slice(clearMarks.length);
+  return true;
 }
 
 /** True when a body may hold the key `model` more than once, plainly or with escaped letters. */

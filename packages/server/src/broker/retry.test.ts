@@ -1,8 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseRetryAfter, retryDelay } from './retry.ts';
+import { HandClock } from '../testing/limiter.ts';
+import { defaultRetry } from './options.ts';
+import { parseRetryAfter, RetryBudget, retryDelay } from './retry.ts';
 
-const policy = { attempts: 5, baseDelayMs: 500, maxDelayMs: 3000, maxRetryAfterMs: 10_000 };
+const policy = {
+  ...defaultRetry,
+  attempts: 5,
+  baseDelayMs: 500,
+  maxDelayMs: 3000,
+  maxRetryAfterMs: 10_000,
+};
 
 test('delays grow, are bounded, and vary by half', () => {
   const longest = [1, 2, 3, 4, 5].map((repeat) => retryDelay(policy, repeat, undefined, 1));
@@ -30,4 +38,16 @@ test('retry-after is read as seconds and as a date', () => {
   assert.equal(parseRetryAfter('Sat, 21 Nov 2026 11:00:00 GMT', now), 0);
   assert.equal(parseRetryAfter('soon', now), undefined);
   assert.equal(parseRetryAfter(undefined, now), undefined);
+});
+
+test('of all calls within ten seconds a fifth may be repeated, and ten always', () => {
+  const clock = new HandClock();
+  const budget = new RetryBudget(clock, defaultRetry);
+  const taken = (asked: number) => Array.from({ length: asked }, () => budget.take()).filter(Boolean).length;
+  assert.equal(taken(20), 10);
+  clock.pass(10_001);
+  for (let call = 0; call < 100; call++) budget.began();
+  assert.equal(taken(50), 20);
+  clock.pass(10_001);
+  assert.equal(taken(20), 10);
 });

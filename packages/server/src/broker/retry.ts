@@ -1,12 +1,22 @@
-/** How failed model calls are repeated, before anything of an answer was passed on. */
+import type { Clock } from '../engine/clock.ts';
+import { Recent } from './recent.ts';
+
+/** How failed model calls are tried again, before anything of an answer was passed on. */
 export interface RetryPolicy {
-  /** Most repeats of one call. */
+  /** Most repeats of one call where it was tried before. */
   readonly attempts: number;
+  /** Most times that one call moves on to another key or upstream. */
+  readonly moves: number;
   /** Milliseconds before the first repeat; doubled for each further one. */
   readonly baseDelayMs: number;
   readonly maxDelayMs: number;
   /** Longest wait the upstream may ask for. When it asks for more, the failure is final at once. */
   readonly maxRetryAfterMs: number;
+  /** Most repeats of all calls together, as a part of the calls of the last `windowMs`. */
+  readonly budgetShare: number;
+  /** Repeats that are allowed within `windowMs` however few calls there are. */
+  readonly budgetFloor: number;
+  readonly windowMs: number;
 }
 
 const passingStatuses = new Set([429, 500, 502, 503, 504, 529]);
@@ -38,4 +48,33 @@ export function parseRetryAfter(header: string | undefined, now: number): number
   if (/^\d+(\.\d+)?$/.test(header.trim())) return Number(header) * 1000;
   const date = Date.parse(header);
   return Number.isNaN(date) ? undefined : Math.max(0, date - now);
+}
+
+/**
+ * How often calls may be repeated in all, so that repeats never add much to what an upstream in trouble gets. Moving a
+ * call on to another key or upstream is no repeat.
+ */
+export class RetryBudget {
+  readonly #policy: RetryPolicy;
+  readonly #calls: Recent;
+  readonly #repeats: Recent;
+
+  constructor(clock: Clock, policy: RetryPolicy) {
+    this.#policy = policy;
+    this.#calls = new Recent(clock, policy.windowMs);
+    this.#repeats = new Recent(clock, policy.windowMs);
+  }
+
+  /** Counts a call that begins. */
+  began(): void {
+    this.#calls.add();
+  }
+
+  /** Asks for one repeat and counts it when it is allowed. */
+  take(): boolean {
+    const { budgetShare, budgetFloor } = this.#policy;
+    const allowed = this.#repeats.count < Math.max(budgetFloor, budgetShare * this.#calls.count);
+    if (allowed) this.#repeats.add();
+    return allowed;
+  }
 }

@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { systemClock } from '../engine/clock.ts';
 import type { Broker, BrokerGrant, ModelCall } from '../engine/ports.ts';
-import { createBroker, type BrokerOptions } from './broker.ts';
+import { createBroker, type BrokerOptions, type RunningBroker } from './broker.ts';
 import { finalMarker } from './failures.ts';
 import { loadPrices } from './prices.ts';
+import type { UpstreamSettings } from './upstream.ts';
 
 /** A request as an upstream of a test saw it. */
 export interface SeenRequest {
@@ -60,8 +61,13 @@ export async function startUpstream(t: TestContext, handler: Handler): Promise<T
 export const apiKey = 'sk-ant-the-real-key-0123456789';
 export const model = 'claude-sonnet-4-5';
 
+/** Settings of an upstream with one key. */
+export function upstreamAt(baseUrl: string, rest: Partial<UpstreamSettings> = {}): UpstreamSettings {
+  return { name: 'first', baseUrl, keys: [apiKey], maxConcurrent: 100, models: null, ...rest };
+}
+
 export interface TestBroker {
-  readonly broker: Broker;
+  readonly broker: RunningBroker;
   readonly records: ModelCall[];
   /** Every line that was logged, as JSON. */
   readonly lines: string[];
@@ -74,7 +80,7 @@ export async function startBroker(
   options: Partial<BrokerOptions> = {},
 ): Promise<TestBroker> {
   const directory = await mkdtemp(join(tmpdir(), 'spb-'));
-  let broker: Broker | null = null;
+  let broker: RunningBroker | null = null;
   t.after(async () => {
     await broker?.close();
     await rm(directory, { recursive: true, force: true });
@@ -84,7 +90,7 @@ export async function startBroker(
   const write = (data: object, message: string) => void lines.push(JSON.stringify({ ...data, message }));
   broker = await createBroker({
     socketPath: join(directory, 's'),
-    upstream: { kind: 'anthropic', baseUrl, apiKey },
+    upstreams: [upstreamAt(baseUrl)],
     prices: loadPrices(null),
     clock: systemClock,
     log: { info: write, warn: write, error: write },
@@ -106,6 +112,7 @@ export function grant(overrides: Partial<BrokerGrant> = {}): BrokerGrant {
     maxCalls: 100,
     hasTools: true,
     singleToolCalls: false,
+    cleared: false,
     before: { calls: 0, spentUsd: 0 },
     ready: Promise.resolve(),
     onRetry: () => {},

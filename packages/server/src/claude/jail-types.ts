@@ -14,6 +14,8 @@ export interface JailProfile {
   readonly bash: boolean;
   /** For slots: the name under which their files are kept, those kept before are there at the start. Default: not kept. */
   readonly keptName?: string;
+  /** False: they are put there, but kept only after `keepAs`. Default: true. */
+  readonly keeps?: boolean;
 }
 
 /** Where one process lives: its workspace, its config directory, its user and its walls. */
@@ -54,6 +56,20 @@ export interface Jail {
    * have run a command.
    */
   keepFilesIdle(): Promise<void>;
+  /** Has the files of a slot kept under this name from now on. Does nothing for a project. */
+  keepAs(keptName: string): void;
+  /**
+   * Takes away all that the turns so far have left: the files of the slot, the name they were kept under, and what
+   * Claude Code wrote down of other sessions than this one. The process must be idle and must not have run a command.
+   * Rejects when something cannot be taken away.
+   */
+  reset(session: string): Promise<void>;
+  /** The pids of the processes that run in it, in the order of their making; empty where that cannot be told. */
+  pids(): number[];
+  /** Memory of its processes, in bytes; 0 where that cannot be told. */
+  memoryBytes(): number;
+  /** False when the path of its project names another directory by now, or none. */
+  isPlaceSame(): Promise<boolean>;
   /**
    * The text of a file, read inside the walls within 5 s; null when there is none. Rejects when it has more bytes, is no
    * text, or cannot be read.
@@ -82,7 +98,7 @@ export interface Jails {
   /** Copies what is kept under one name to another, under which nothing is. No jail of either may be running a turn. */
   copyKept(from: string, to: string): Promise<void>;
   /** The processes that are there. `startedAt` is wall time in milliseconds. */
-  live(): { readonly id: string; readonly pid: number; readonly startedAt: number }[];
+  live(): { readonly id: string; readonly pid: number; readonly startedAt: number; readonly memoryBytes: number }[];
   /** Kills and removes every jail. */
   close(): Promise<void>;
 }

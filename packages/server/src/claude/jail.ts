@@ -65,7 +65,10 @@ export async function createJails(options: JailsOptions): Promise<Jails> {
     forget: (keptName) => keptFiles.forget(keptName),
     copyKept: (from, to) => keptFiles.copy(from, to),
     live: () =>
-      [...open].flatMap(([id, { jail, startedAt }]) => (jail.pid === null ? [] : [{ id, pid: jail.pid, startedAt }])),
+      [...open].flatMap(([id, { jail, startedAt }]) => {
+        const { pid } = jail;
+        return pid === null ? [] : [{ id, pid, startedAt, memoryBytes: jail.memoryBytes() }];
+      }),
     async close() {
       await Promise.all([...open.values()].map(({ jail }) => jail.remove()));
       watchdog?.stdin?.end();

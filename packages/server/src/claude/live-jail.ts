@@ -14,8 +14,10 @@ import { wallsCommand, type Walls } from './bwrap.ts';
 import { readCommand, readText } from './file-reading.ts';
 import type { Jail } from './jail-types.ts';
 import type { Litter } from './litter.ts';
-import { record, type Entry } from './reaper.ts';
+import { record } from './reaper.ts';
 import { identify, killAll, killGroup, killTraces, marker, type ProcessId, type Traces } from './registry.ts';
+import { emptyDirectory, forgetSessions } from './leftovers.ts';
+import { memoryOf, pidsBelow } from './process-tree.ts';
 import { writeFilesBelow } from './slot-files.ts';
 import { deleteTree, type Place, type User } from './slots.ts';
 import { readStamps, stampsCommand } from './stamps.ts';
@@ -35,13 +37,16 @@ export interface JailPlan {
   readonly env: Readonly<Record<string, string>>;
   readonly claudeExecutable: string;
   readonly sandbox: SandboxSettings | undefined;
-  /** Keeps the files of the slot, if they are to be kept. */
-  readonly keep: () => Promise<void>;
+  /** Keeps the files of the slot under a name. */
+  readonly keep: (name: string) => Promise<void>;
+  /** Below which directory files are kept, and under which name at first; null: not at all. */
+  readonly keptDir: string;
+  readonly keptName: string | null;
+  /** False when the project's path names another directory by now. */
+  readonly isPlaceSame: () => Promise<boolean>;
   readonly owner: ProcessId;
   /** What the process may leave in its workspace; null: nothing. */
   readonly litter: Litter | null;
-  /** Where the files of the slot are kept; null: nowhere. */
-  readonly kept: Entry['kept'];
   /** Deletes the litter. Told when no process is left. */
   readonly sweep: () => Promise<void>;
   readonly log: Log;
@@ -66,11 +71,13 @@ export class LiveJail implements Jail {
   #child: ChildProcess | null = null;
   #leader: ProcessId | null = null;
   #killed = false;
+  #keptName: string | null;
   #removal: Promise<void> | null = null;
   #swept: Promise<void> | null = null;
 
   constructor(plan: JailPlan) {
     this.#plan = plan;
+    this.#keptName = plan.keptName;
     this.id = plan.id;
     this.jailed = plan.walls !== null;
     this.root = plan.root;
@@ -93,14 +100,15 @@ export class LiveJail implements Jail {
     const complete = { ...definedOnly(env), [marker]: this.id };
     const child = this.#startFirst([command, ...args], { env: complete, signal, stdio: 'pipe' });
     this.#child = child;
+    // The SDK listens too, more often for a process that is parked.
+    child.setMaxListeners(0);
     child.once('exit', () => void this.#sweep());
     // An aborted signal is told as an error too; without a listener it would end the server.
     child.on('error', () => {});
     this.#leader = identify(child.pid);
     try {
       // The process waits for its first message on standard input, which nobody can send before this returns.
-      const { owner, litter, kept, place } = this.#plan;
-      record(place.directory, { ...this.#traces(), owner, litter, kept: kept ?? null });
+      this.#record();
     } catch (error) {
       this.kill();
       throw SallyportError.from(error);
@@ -122,11 +130,37 @@ export class LiveJail implements Jail {
 
   async keepFiles(): Promise<void> {
     if (this.#child !== null) await this.#end();
-    await this.#plan.keep();
+    await this.keepFilesIdle();
   }
 
   async keepFilesIdle(): Promise<void> {
-    await this.#plan.keep();
+    if (this.#keptName !== null) await this.#plan.keep(this.#keptName);
+  }
+
+  keepAs(keptName: string): void {
+    if (this.#plan.projectPath !== null || this.#keptName === keptName) return;
+    this.#keptName = keptName;
+    this.#record();
+  }
+
+  async reset(session: string): Promise<void> {
+    const { place, projectPath, user } = this.#plan;
+    this.#keptName = null;
+    this.#record();
+    if (projectPath === null) await emptyDirectory(place.slot);
+    await forgetSessions(place.config, session, user);
+  }
+
+  pids(): number[] {
+    return this.#leader === null ? [] : pidsBelow(this.#leader.pid);
+  }
+
+  memoryBytes(): number {
+    return memoryOf(this.pids());
+  }
+
+  async isPlaceSame(): Promise<boolean> {
+    return await this.#plan.isPlaceSame();
   }
 
   async readFile(path: string, maxBytes: number): Promise<string | null> {
@@ -188,6 +222,13 @@ export class LiveJail implements Jail {
   get #reading(): NodeSpawn {
     const env = { PATH: this.env['PATH'], LANG: 'C', [marker]: this.id };
     return { env, stdio: ['ignore', 'pipe', 'ignore'] };
+  }
+
+  /** Writes down what a later server must end, and what it must keep. */
+  #record(): void {
+    const { owner, litter, keptDir, place } = this.#plan;
+    const kept = this.#keptName === null ? null : { directory: keptDir, name: this.#keptName };
+    record(place.directory, { ...this.#traces(), owner, litter, kept });
   }
 
   #traces(): Traces {

@@ -2,10 +2,11 @@ import type {
   CanUseTool,
   Options,
   PermissionMode as SdkMode,
+  Query,
   SDKSystemMessage,
   SessionStore,
 } from '@anthropic-ai/claude-agent-sdk';
-import type { Profile, RunOrder } from '../engine/ports.ts';
+import type { Profile } from '../engine/ports.ts';
 import type { Jail } from './jail.ts';
 
 /** What the options of one process are made of. */
@@ -34,7 +35,12 @@ export const structuredOutputTool = 'StructuredOutput';
  * hook is not asked about. This one asks most of all, and what it asks comes to us; others allow edits by themselves or
  * refuse what a human is to decide.
  */
-const mode: SdkMode = 'default';
+export const mode: SdkMode = 'default';
+
+/** The settings that make a process begin its session with an effort. */
+export const effortSetting = (effort: NonNullable<Profile['effort']>): Parameters<Query['applyFlagSettings']>[0] => ({
+  effortLevel: effort,
+});
 
 const switches = {
   /** For a cut stream only; all other retries are the broker's. */
@@ -44,6 +50,8 @@ const switches = {
   CLAUDE_CODE_DISABLE_AUTO_MEMORY: '1',
   /** Else one message can have a second result later. */
   CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: '1',
+  /** A fingerprint of the first message, before all else that the model is sent: it would tell cleared processes apart. */
+  CLAUDE_CODE_ATTRIBUTION_HEADER: '0',
   CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',
   DISABLE_TELEMETRY: '1',
   DISABLE_ERROR_REPORTING: '1',
@@ -103,16 +111,13 @@ export function sdkOptions({
   };
 }
 
-/** What is wrong with a process that says this of itself, or null when it is what the order asks for. */
-export function mismatchOf(
-  init: SDKSystemMessage,
-  { profile, sdkSession }: Pick<RunOrder, 'profile' | 'sdkSession'>,
-): string | null {
+/** What is wrong with a process that says this of itself, or null when it is of that profile and in that session. */
+export function mismatchOf(init: SDKSystemMessage, profile: Profile, session: string): string | null {
   const wanted = [...profile.tools, ...(profile.outputSchema === null ? [] : [structuredOutputTool])];
   const tools = wanted.toSorted().join(' ');
   if (init.tools.toSorted().join(' ') !== tools) return `tools are ${init.tools.join(' ')}, not ${tools}`;
   if (init.permissionMode !== mode) return `permission mode is ${init.permissionMode}, not ${mode}`;
   if (init.mcp_servers.length > 0) return `there are ${init.mcp_servers.length} MCP servers`;
-  if (init.session_id !== sdkSession) return 'the session has another id';
+  if (init.session_id !== session) return 'the session has another id';
   return null;
 }

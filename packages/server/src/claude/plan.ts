@@ -72,10 +72,10 @@ export async function planJail(
       env: environment(planner, id, place),
       claudeExecutable: tools ? inside.claude : claudeBinary,
       sandbox: tools && profile.bash ? bashSandbox : undefined,
-      kept: isKept ? { directory: planner.keptDir, name: keptName } : null,
-      keep: async () => {
-        if (isKept) await keptFiles.keep(keptName, place.slot);
-      },
+      keptDir: planner.keptDir,
+      keptName: isKept && profile.keeps !== false ? keptName : null,
+      keep: async (name) => await keptFiles.keep(name, place.slot),
+      isPlaceSame: async () => project === null || (await isSame(project)),
       owner,
       log,
       starting: told.starting,
@@ -102,6 +102,12 @@ async function judge({ hidden, runDir }: Planner, path: string): Promise<Project
   // A directory of a user in root's group is no reason to give its processes that group.
   const owner = { uid: Number(uid), gid: Number(gid === 0n ? uid : gid) };
   return { path, identity: `${dev}:${ino}`, owner };
+}
+
+/** True when the path still names the directory that was judged. */
+async function isSame({ path, identity }: Project): Promise<boolean> {
+  const found = await lstat(path, { bigint: true }).catch(() => null);
+  return found !== null && `${found.dev}:${found.ino}` === identity;
 }
 
 async function mustBeUsable(path: string, user: User | null, how: { access: 'ro' | 'rw'; parents: boolean }) {

@@ -1,16 +1,20 @@
 import { PassThrough } from 'node:stream';
 import {
+  prewarm,
   query,
+  type ClaimOptions,
+  type Options,
   type Query,
   type SDKControlReadFileResponse,
   type SDKMessage,
   type SDKUserMessage,
+  type SpareProcess,
 } from '@anthropic-ai/claude-agent-sdk';
-import type { Log, WorkspaceView } from '../engine/ports.ts';
+import type { Log, Profile, WorkspaceView } from '../engine/ports.ts';
 import { SallyportError } from '../engine/errors.ts';
 import { crashOf } from './failures.ts';
 import type { Jail } from './jail.ts';
-import { sdkOptions, type ProcessPlan } from './options.ts';
+import { effortSetting, mode, sdkOptions, type ProcessPlan } from './options.ts';
 import { within } from './within.ts';
 
 /** One Claude Code process, from its start until nothing is left of it. */
@@ -20,6 +24,15 @@ export interface ClaudeProcess {
   readonly started: Promise<void>;
   /** Sends one user message; its text reaches the model as it is. */
   send(texts: readonly string[], uuid: string): void;
+  /** Sends the command that drops the session and begins a new one. */
+  sendClear(): void;
+  /** Takes back what may have been changed about permissions since the start. */
+  resetPermissions(): Promise<void>;
+  /**
+   * True when the process was a parked one that did not take what it was claimed for: then nothing that was sent has
+   * been run, and nothing will.
+   */
+  refused(): Promise<boolean>;
   /** The next message, null at the end. Rejects when the process died. */
   next(): Promise<SDKMessage | null>;
   /** The first `maxChars` characters of a text file of the workspace; null when there is none. */
@@ -42,6 +55,14 @@ const stderrChars = 4_000;
 
 type Plan = Omit<ProcessPlan, 'spawn'>;
 
+/** A process that has started, but is not yet in any session. */
+export interface ParkedProcess {
+  /** Begins the session. May be called once; throws when the process has gone. */
+  claim(profile: Pick<Profile, 'systemPrompt' | 'effort'>): ClaudeProcess;
+  /** Ends it when it was not claimed. Never rejects. */
+  end(idle: boolean): Promise<void>;
+}
+
 /** Starts Claude Code in its jail. Throws `agent_crashed` or `isolation_unavailable` when it cannot even be spawned. */
 export function startProcess(plan: Plan, log: Log): ClaudeProcess {
   const { jail } = plan;
@@ -51,11 +72,79 @@ export function startProcess(plan: Plan, log: Log): ClaudeProcess {
   const started = startOf(session, trace);
   // A run that is stopped meanwhile does not wait for it.
   started.catch(() => {});
+  return processOver({ session, input, trace, jail, log, started, claimed: Promise.resolve() });
+}
+
+/**
+ * Starts Claude Code in its jail before it is known for what: model and tools are fixed, system prompt and effort come
+ * with the claim. Rejects with `agent_crashed` or `isolation_unavailable`; nothing of it is left then.
+ */
+export async function parkProcess(plan: Plan, log: Log): Promise<ParkedProcess> {
+  const { jail } = plan;
+  const trace: Trace = { spawned: false, stderr: '', exit: null };
+  let spare: SpareProcess;
+  try {
+    spare = await prewarm({ options: optionsOf(plan, trace), initializeTimeoutMs: startMs });
+  } catch (error) {
+    await killed(jail, trace, log);
+    throw error instanceof SallyportError ? error : crashOf(endErrorOf(trace, error));
+  }
+  const { claimed } = spare;
+  // Told by `refused`.
+  claimed.catch(() => {});
+  return {
+    claim({ systemPrompt, effort }) {
+      const input = new PassThrough({ objectMode: true });
+      // Other options than those of this type would be ignored without a word.
+      const options: ClaimOptions = {
+        cwd: jail.root,
+        permissionMode: mode,
+        ...(systemPrompt === null ? {} : { appendSystemPrompt: systemPrompt }),
+        ...(effort === null ? {} : { settings: effortSetting(effort) }),
+      };
+      const session = spare.claim({ prompt: input as AsyncIterable<SDKUserMessage>, options });
+      return processOver({ session, input, trace, jail, log, started: Promise.resolve(), claimed });
+    },
+    async end() {
+      spare.close();
+      await killed(jail, trace, log);
+    },
+  };
+}
+
+interface Parts {
+  readonly session: Query;
+  readonly input: PassThrough;
+  readonly trace: Trace;
+  readonly jail: Jail;
+  readonly log: Log;
+  readonly started: Promise<void>;
+  /** Rejects when the process was claimed and refuses. */
+  readonly claimed: Promise<unknown>;
+}
+
+function processOver({ session, input, trace, jail, log, started, claimed }: Parts): ClaudeProcess {
   return {
     view: viewOf(session, jail, trace),
     started,
     send(texts, uuid) {
       input.write(userMessage(texts, uuid));
+    },
+    sendClear() {
+      input.write(clearMessage);
+    },
+    async resetPermissions() {
+      await within(readMs, session.setPermissionMode(mode));
+      await within(readMs, session.applyFlagSettings({ permissions: null }));
+    },
+    async refused() {
+      try {
+        await within(readMs, claimed);
+        return false;
+      } catch (error) {
+        // In this one case the session has begun, and goes on with what was sent.
+        return !(error instanceof Error && error.message.startsWith('option_not_applied'));
+      }
     },
     async next() {
       const { done, value } = await session.next();
@@ -75,14 +164,18 @@ export function startProcess(plan: Plan, log: Log): ClaudeProcess {
       // Ends its own input too, and waits for the last of the transcript.
       const closed = session.return().catch(() => {});
       if (idle) await within(gentleMs, Promise.all([closed, trace.spawned ? jail.exited : null])).catch(() => {});
-      jail.kill();
-      if (!trace.spawned) return;
-      await within(killMs, jail.exited).catch((error: unknown) => {
-        log.error({ jail: jail.id, error }, 'a process of Claude Code could not be killed');
-      });
+      await killed(jail, trace, log);
     },
     endError: (thrown) => endErrorOf(trace, thrown),
   };
+}
+
+async function killed(jail: Jail, trace: Trace, log: Log): Promise<void> {
+  jail.kill();
+  if (!trace.spawned) return;
+  await within(killMs, jail.exited).catch((error: unknown) => {
+    log.error({ jail: jail.id, error }, 'a process of Claude Code could not be killed');
+  });
 }
 
 /** What is seen of a process from outside. */
@@ -94,24 +187,27 @@ interface Trace {
 
 function openQuery(plan: Plan, input: PassThrough, trace: Trace): Query {
   try {
-    const options = sdkOptions({
-      ...plan,
-      spawn(options) {
-        const child = plan.jail.spawn(options);
-        trace.spawned = true;
-        child.stderr.setEncoding('utf8').on('data', (text: string) => {
-          trace.stderr = (trace.stderr + text).slice(-stderrChars);
-        });
-        child.once('exit', (code, signal) => {
-          trace.exit = { code, signal };
-        });
-        return child;
-      },
-    });
-    return query({ prompt: input as AsyncIterable<SDKUserMessage>, options });
+    return query({ prompt: input as AsyncIterable<SDKUserMessage>, options: optionsOf(plan, trace) });
   } catch (error) {
     throw crashOf(error);
   }
+}
+
+function optionsOf(plan: Plan, trace: Trace): Options {
+  return sdkOptions({
+    ...plan,
+    spawn(options) {
+      const child = plan.jail.spawn(options);
+      trace.spawned = true;
+      child.stderr.setEncoding('utf8').on('data', (text: string) => {
+        trace.stderr = (trace.stderr + text).slice(-stderrChars);
+      });
+      child.once('exit', (code, signal) => {
+        trace.exit = { code, signal };
+      });
+      return child;
+    },
+  });
 }
 
 async function startOf(session: Query, trace: Trace): Promise<void> {
@@ -138,6 +234,13 @@ function userMessage(texts: readonly string[], uuid: string): SDKUserMessage {
     client_composed: true,
   };
 }
+
+/** The only message that is a command: nobody but us has written it. */
+const clearMessage: SDKUserMessage = {
+  type: 'user',
+  message: { role: 'user', content: '/clear' },
+  parent_tool_use_id: null,
+};
 
 function viewOf(session: Query, jail: Jail, trace: Trace): WorkspaceView {
   return {

@@ -1,7 +1,9 @@
+import type { SessionStore } from '@anthropic-ai/claude-agent-sdk';
 import type {
   Broker,
   BrokerPass,
   Log,
+  Profile,
   Recovery,
   RunOrder,
   ToolCall,
@@ -16,7 +18,8 @@ import { createHooks, type HookDuties } from './hooks.ts';
 import type { Jail, JailProfile, Jails } from './jail.ts';
 import { keptName } from './kept-files.ts';
 import { createCanUseTool } from './permission.ts';
-import { readBytes, startProcess, type ClaudeProcess } from './process.ts';
+import type { ProcessPlan } from './options.ts';
+import { readBytes, startProcess, type ClaudeProcess, type ParkedProcess } from './process.ts';
 import { dueCall, mended } from './recovery.ts';
 import { createTranscriptMirror, pastOf, type TranscriptMirror } from './transcripts.ts';
 import type { Turn } from './turn.ts';
@@ -36,12 +39,51 @@ export interface ProcessParts {
 /** A process with everything that is made for it. */
 export interface RunProcess {
   readonly jail: Jail;
-  readonly mirror: TranscriptMirror;
   readonly pass: BrokerPass;
-  /** Null when the run was stopped before it was started. */
+  /** Where the transcript of its session goes. */
+  mirror: TranscriptMirror;
+  /** Claude Code's own id of its session. */
+  session: string;
+  /** True when that session is not its first: `/clear` was said before it. */
+  cleared: boolean;
+  /** The uuids of what stood in that session before the first message. */
+  before: ReadonlySet<string>;
+  /** How many sessions were in it. */
+  sessions: number;
+  /** Null when the run was stopped before it was started, and as long as it is parked. */
   claude: ClaudeProcess | null;
+  /** Set when it has started, but is not in a session yet. */
+  parked: ParkedProcess | null;
   /** What its hooks ask: the turn that is in it. Without one they allow nothing. */
   duties: HookDuties | null;
+}
+
+/** A process that is to be made in a place, without what it is made of. */
+export function processIn(jail: Jail, pass: BrokerPass, session: string, mirror: TranscriptMirror): RunProcess {
+  return {
+    jail,
+    pass,
+    mirror,
+    session,
+    cleared: false,
+    before: new Set(),
+    sessions: 1,
+    claude: null,
+    parked: null,
+    duties: null,
+  };
+}
+
+/** What a process of Claude Code is started with, whoever it is for. It follows its current mirror and duties. */
+export function planOf(process: RunProcess, profile: Profile): Omit<ProcessPlan, 'spawn' | 'resume' | 'recovery'> {
+  const { jail, pass, session } = process;
+  const current = () => process.duties;
+  const sessionStore: SessionStore = {
+    append: (key, entries) => process.mirror.sessionStore.append(key, entries),
+    load: (key) => process.mirror.sessionStore.load(key),
+  };
+  const asking = { hooks: createHooks(current), canUseTool: createCanUseTool(current) };
+  return { profile, session, jail, token: pass.token, sessionStore, ...asking };
 }
 
 /** Longest wait for the message with a call to be stored, before the process is killed, in milliseconds. */
@@ -52,7 +94,9 @@ const removeMs = 15_000;
 /** What a process needs of the turn that starts it. */
 export interface Starter {
   readonly stopping: Promise<void>;
-  readonly duties: (process: RunProcess) => HookDuties;
+  readonly duties: (process: RunProcess) => HookDuties | null;
+  /** False: the files of the slot are not kept until a turn takes the process. Default: true. */
+  readonly keeps?: boolean;
   /** Asks about the call that is to be made at once. Null when the turn is to be stopped. */
   readonly settleCall: (call: ToolCall, view: WorkspaceView) => Promise<Recovery | null>;
 }
@@ -69,18 +113,17 @@ export async function startRunProcess(
   signal: AbortSignal,
 ): Promise<RunProcess> {
   const { jails, transcripts, log } = parts;
+  const { keeps = true } = starter;
   const { tenant } = order.ref;
   const past = order.resume ? await pastOf(transcripts, tenant, order.sdkSession) : null;
-  const jail = await jails.open(jailProfileOf(order));
-  const place = { jail, pass, claude: null };
-  let process: RunProcess = { ...place, mirror: createTranscriptMirror(transcripts, tenant, null), duties: null };
+  const jail = await jails.open(jailProfileOf(order, keeps));
+  const process = processIn(jail, pass, order.sdkSession, createTranscriptMirror(transcripts, tenant, null));
   try {
     await putFiles(process, order);
     const restored = await restoredOf(parts, order, past, jail, starter);
     if (restored === 'stopped') return process;
     const write = jail.writeConfig.bind(jail);
-    const mirror = createTranscriptMirror(transcripts, tenant, restored && { entries: restored, write });
-    process = { ...place, mirror, duties: null };
+    process.mirror = createTranscriptMirror(transcripts, tenant, restored && { entries: restored, write });
     process.duties = starter.duties(process);
     await start(parts, order, process, restored !== null, starter.stopping, signal);
     return process;
@@ -120,21 +163,17 @@ function viewBefore(jail: Jail): WorkspaceView {
 
 async function start(
   { starts, log }: ProcessParts,
-  { profile, ref, sdkSession: session, recovery }: RunOrder,
+  { profile, ref, key, recovery }: RunOrder,
   process: RunProcess,
   resume: boolean,
   stopping: Promise<void>,
   signal: AbortSignal,
 ): Promise<void> {
-  const leave = await starts.enter(ref.tenant, signal);
+  const leave = await starts.enter({ tenant: ref.tenant, key }, signal);
   if (leave === null) return;
-  const { jail, mirror, pass } = process;
-  const current = () => process.duties;
-  const asking = { hooks: createHooks(current), canUseTool: createCanUseTool(current) };
-  const said = { profile, session, resume, recovery: recovery !== null };
   try {
-    const { sessionStore } = mirror;
-    process.claude = startProcess({ ...said, ...asking, jail, token: pass.token, sessionStore }, log);
+    const said = { ...planOf(process, profile), resume, recovery: recovery !== null };
+    process.claude = startProcess(said, log);
     await Promise.race([process.claude.started, stopping]);
   } finally {
     leave();
@@ -148,9 +187,9 @@ export async function putFiles({ jail }: RunProcess, { files }: RunOrder): Promi
   await jail.keepFilesIdle();
 }
 
-function jailProfileOf({ profile, ref, sdkSession, keepFiles }: RunOrder): JailProfile {
+function jailProfileOf({ profile, ref, sdkSession, keepFiles }: RunOrder, keeps: boolean): JailProfile {
   const { projectPath, access, tools } = profile;
-  const kept = keepFiles ? { keptName: keptName(ref.tenant, sdkSession) } : {};
+  const kept = keepFiles ? { keptName: keptName(ref.tenant, sdkSession), keeps } : {};
   return { projectPath, access, bash: tools.includes('Bash'), ...kept };
 }
 
@@ -180,12 +219,12 @@ export async function killForRecovery(
 
 /** Ends a process and removes all that was made for it. Never rejects. */
 export async function endProcess(
-  { claude, mirror, jail, pass }: RunProcess,
+  { claude, parked, mirror, jail, pass }: RunProcess,
   idle: boolean,
   log: Log,
   beforeRemoval: () => Promise<void> = async () => {},
 ): Promise<void> {
-  await claude?.end(idle);
+  await (claude ?? parked)?.end(idle);
   mirror.close();
   pass.revoke();
   await beforeRemoval();

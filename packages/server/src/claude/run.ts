@@ -5,16 +5,19 @@ import { crashOf, outcomeOf, type Outcome } from './failures.ts';
 import type { HookDuties } from './hooks.ts';
 import type { LivePool } from './live.ts';
 import type { ClaudeProcess } from './process.ts';
-import { endProcess, killForRecovery, putFiles, startRunProcess } from './run-process.ts';
+import { endProcess, killForRecovery, startRunProcess } from './run-process.ts';
 import type { ProcessParts, RunProcess, Starter } from './run-process.ts';
+import { takeOver } from './take-over.ts';
 import { Turn } from './turn.ts';
 import { within } from './within.ts';
 
 /** What a run takes from the runner. */
 export interface RunParts extends ProcessParts {
   readonly live: LivePool;
+  /** True: the process of a one-shot is cleared for another one. */
+  readonly reuse: boolean;
   /** The turns that are in processes, by the id of the jail. */
-  readonly busy: Map<string, RunOrder>;
+  readonly busy: Map<string, { readonly order: RunOrder; readonly sessions: number }>;
 }
 
 /** One try at a turn. */
@@ -73,13 +76,13 @@ async function attempt(
   signal: AbortSignal,
   waiting: RunProcess | null,
 ): Promise<RunEnd | null> {
-  const turn = new Turn(order, host, parts.log);
+  const turn = new Turn(order, host, parts.log, waiting?.session);
   const abort = (): void => turn.abort();
   signal.addEventListener('abort', abort, { once: true });
   if (signal.aborted) abort();
   const pass = waiting?.pass ?? parts.broker.issue();
   const ready = Promise.withResolvers<void>();
-  const brokerTurn = pass.bind(grantOf(order, turn, ready.promise));
+  const brokerTurn = pass.bind(grantOf(order, turn, waiting?.cleared === true, ready.promise));
   const tried: Attempt = { order, host, turn, brokerTurn, listening: null };
   const duties = (process: RunProcess) => dutiesOf(tried, process);
   const { stopping } = turn;
@@ -89,12 +92,12 @@ async function attempt(
   let stays = false;
   try {
     if (process === null) process = await startRunProcess(parts, order, pass, { stopping, duties, settleCall }, signal);
-    else await takeOver(process, order, duties(process));
-    parts.busy.set(process.jail.id, order);
+    else if (!(await takeOver(parts, process, order, duties(process)))) return null;
+    parts.busy.set(process.jail.id, { order, sessions: process.sessions });
     if (turn.stop === null) ready.resolve();
     if (process.claude !== null) said = await converse(process.claude, process, tried, parts);
     if (process.claude !== null && said.result !== null) await look(process.claude, tried);
-    stays = await mayStay(process, said, tried);
+    stays = await mayStay(process, said, tried, parts);
   } finally {
     if (process !== null) parts.busy.delete(process.jail.id);
     if (process !== null && !stays) await release(process, said, tried, parts);
@@ -102,12 +105,13 @@ async function attempt(
     if (!stays) pass.revoke();
     signal.removeEventListener('abort', abort);
   }
-  if (waiting !== null && cameToNothing(said, waiting, tried)) return null;
-  if (stays) parts.live.put(order, process);
+  if (waiting !== null && (await cameToNothing(said, waiting, tried))) return null;
+  if (stays && order.stay) parts.live.put(order, process);
+  else if (stays) parts.live.recycle(order, process);
   return { ...outcomeFrom(said, tried), model: turn.model, calls: brokerTurn.calls };
 }
 
-function grantOf(order: RunOrder, turn: Turn, ready: Promise<void>): BrokerGrant {
+function grantOf(order: RunOrder, turn: Turn, cleared: boolean, ready: Promise<void>): BrokerGrant {
   const { ref, key, profile, budgetUsd, maxTurns, before } = order;
   return {
     ref,
@@ -118,6 +122,7 @@ function grantOf(order: RunOrder, turn: Turn, ready: Promise<void>): BrokerGrant
     hasTools: profile.tools.length > 0 || profile.outputSchema !== null,
     singleToolCalls: profile.permissionMode === 'askForEdits',
     before,
+    cleared,
     ready,
     mayCall: (spentUsd) => turn.mayCall(spentUsd),
     onRetry: (attempt, reason) => turn.retried(attempt, reason),
@@ -140,12 +145,6 @@ function dutiesOf({ order, turn, brokerTurn }: Attempt, process: RunProcess): Ho
     return await duties.permit(call);
   };
   return { ...duties, permit };
-}
-
-/** Gives a process that waited the turn. */
-async function takeOver(process: RunProcess, order: RunOrder, duties: HookDuties): Promise<void> {
-  process.duties = duties;
-  await putFiles(process, order);
 }
 
 /** Sends the order's message, or has Claude Code go on by itself, and listens until the result, the process's death, or a reason to stop. */
@@ -229,9 +228,9 @@ async function look(claude: ClaudeProcess, { host, turn }: Attempt): Promise<voi
  * a command cannot: what the command started may still be there, and what its sandbox left in the workspace is swept
  * only when all is over. One that went on with a turn knows another input of a call than the stored transcript.
  */
-async function mayStay(process: RunProcess, said: Said, tried: Attempt): Promise<boolean> {
+async function mayStay(process: RunProcess, said: Said, tried: Attempt, parts: RunParts): Promise<boolean> {
   const { order, turn, brokerTurn } = tried;
-  if (!order.stay || order.recovery !== null || turn.ranBash || said.result === null) return false;
+  if (!(order.stay || parts.reuse) || order.recovery !== null || turn.ranBash || said.result === null) return false;
   if (turn.stop !== null || outcomeFrom(said, tried).reason !== 'end_turn') return false;
   await settle(turn, brokerTurn);
   await process.jail.keepFilesIdle().catch((error: unknown) => turn.fail(error));
@@ -258,10 +257,16 @@ async function settle(turn: Turn, brokerTurn: BrokerTurn): Promise<void> {
   }
 }
 
-/** True when the process was dead before anything was said, asked, called or stored. */
-function cameToNothing(said: Said, { mirror }: RunProcess, { order, turn, brokerTurn }: Attempt): boolean {
-  if (said.result !== null || turn.stop !== null || turn.touched) return false;
-  return brokerTurn.calls.length === 0 && !mirror.holds(order.messageUuid);
+/** True when the process refused the turn, or was dead before anything was said, asked, called or stored. */
+async function cameToNothing(
+  said: Said,
+  { mirror, parked, claude }: RunProcess,
+  { order, turn, brokerTurn }: Attempt,
+): Promise<boolean> {
+  if (turn.stop !== null || turn.touched || brokerTurn.calls.length > 0 || mirror.holds(order.messageUuid))
+    return false;
+  if (said.result === null) return true;
+  return parked !== null && said.result.is_error && (await claude?.refused()) === true;
 }
 
 function outcomeFrom(said: Said, { order, turn, brokerTurn }: Attempt): Outcome {

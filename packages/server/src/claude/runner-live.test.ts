@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { MessagesRequest } from '@sallyport/simulator';
 import { leftOut } from '../../../../test/support/needs.ts';
 import { newUuid } from '../engine/ids.ts';
 import type { Profile, RunOrder } from '../engine/ports.ts';
 import { identify } from './registry.ts';
 import { killJailed, never, order, startRunner, TestHost, until, type TestRunner } from './runner-support.ts';
+import { partsOf } from './same-support.ts';
 
 const limit = { timeout: 60_000 };
 const setting = leftOut('runs in a jail', ['bwrap', 'socat']) ? 'none' : 'bwrap';
@@ -44,16 +44,6 @@ async function completed({ runner }: TestRunner, asked: RunOrder, host = new Tes
   const end = await runner.run(asked, host, never);
   assert.deepEqual([end.reason, end.failure], ['end_turn', null]);
   return host;
-}
-
-/** The parts of a request, without what no two processes have in common. */
-function partsOf(body: MessagesRequest | null | undefined): string[] {
-  const { messages = [], ...rest } = { ...body, metadata: null };
-  return [...messages, ...Object.entries(rest)].map((part) =>
-    JSON.stringify(part)
-      .replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}|toolu_\w+|msg_\w+/g, 'id')
-      .replaceAll(/\/tmp\/spr-\w+\/run\/jails\/[\w-]+/g, 'place'),
-  );
 }
 
 test('a process stays for the next turn, which it runs with the past, and then for another', limit, async (t) => {

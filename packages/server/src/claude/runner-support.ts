@@ -26,6 +26,7 @@ import { createJails, type Jails } from './jail.ts';
 import { marker } from './registry.ts';
 import type { IsolationSetting } from './isolation.ts';
 import { createRunner } from './runner.ts';
+import type { SpareShape } from './spares.ts';
 import { prepareRunDirectory } from './slots.ts';
 import { createWorkspaceFiles } from './workspace-files.ts';
 
@@ -50,6 +51,11 @@ export interface TestRunnerOptions {
   readonly setting?: IsolationSetting;
   readonly maxProcesses?: number;
   readonly maxWaiting?: number;
+  /** Most one-shots of a process. Default: 1. */
+  readonly sessions?: number;
+  readonly memoryBytes?: number;
+  /** The spares that are kept. Default: none. */
+  readonly spares?: readonly SpareShape[];
   readonly broker?: Partial<BrokerOptions>;
   /** How the simulated upstream names its model. */
   readonly model?: string;
@@ -83,7 +89,7 @@ export async function startRunner(
   const calls: ModelCall[] = [];
   const broker = await createBroker({
     socketPath: brokerSocket,
-    upstream: { kind: 'simulator', baseUrl: simulator.url, apiKey: null },
+    upstreams: [{ name: 'simulator', baseUrl: simulator.url, keys: [], maxConcurrent: 100, models: null }],
     prices: loadPrices(null),
     clock: systemClock,
     log,
@@ -102,7 +108,6 @@ export async function startRunner(
     log,
   });
   const transcripts = after?.transcripts ?? { kept: new Map<string, TranscriptEntry[]>(), failures: 0 };
-  const { maxProcesses = 4, maxWaiting = 20 } = options;
   const store = storeOver(transcripts);
   const parts = {
     broker,
@@ -112,7 +117,7 @@ export async function startRunner(
     clock: systemClock,
     log,
   };
-  const runner = createRunner({ ...parts, maxProcesses, maxWaiting });
+  const runner = createRunner({ ...parts, ...boundsOf(options) });
   t.after(async () => {
     await runner.close();
     await jails.close();
@@ -121,6 +126,12 @@ export async function startRunner(
     await rm(base, { recursive: true, force: true });
   });
   return { runner, jails, simulator, transcripts, calls, warnings, project, keptDir, runDir };
+}
+
+function boundsOf(options: TestRunnerOptions) {
+  const { maxProcesses = 4, maxWaiting = 20, sessions = 1, memoryBytes = 350 * 2 ** 20, spares = [] } = options;
+  const reuse = { sessions, memoryBytes };
+  return { maxProcesses, maxWaiting, reuse, spares: { count: spares.length, shapes: spares } };
 }
 
 /** SIGKILL for all that runs in the jails, with no wait between: when this returns, nothing in them does anything more. */
@@ -208,6 +219,15 @@ export class TestHost implements RunHost {
   /** Calls that Claude Code did not run although they were allowed. */
   readonly refused: string[] = [];
   lookedAtEnd = 0;
+
+  timeLeftMs = () => Infinity;
+
+  /** What it was told of its place. */
+  readonly places: number[] = [];
+
+  queued(place: number): void {
+    this.places.push(place);
+  }
 
   delta(_block: 'text' | 'thinking', text: string): void {
     this.deltas.push(text);

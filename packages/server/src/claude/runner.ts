@@ -4,7 +4,6 @@ import type { Clock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
 import type {
   Broker,
-  LiveProcess,
   Log,
   RunEnd,
   RunHost,
@@ -17,9 +16,11 @@ import { createPlaces } from './admission.ts';
 import { forkSession } from './fork.ts';
 import type { Jails } from './jail.ts';
 import { keptName } from './kept-files.ts';
-import { LivePool } from './live.ts';
+import type { ReuseBounds } from './clearing.ts';
 import { transcriptState } from './recovery.ts';
-import { runTurn, type RunParts } from './run.ts';
+import { Pool } from './pool.ts';
+import { runTurn } from './run.ts';
+import type { SparesOptions } from './spares.ts';
 
 export interface RunnerOptions {
   readonly broker: Broker;
@@ -32,6 +33,10 @@ export interface RunnerOptions {
   readonly maxProcesses: number;
   /** Most runs that wait for a process; a further one is refused as `overloaded`. */
   readonly maxWaiting: number;
+  /** Until when the process of a one-shot is used again. */
+  readonly reuse: ReuseBounds;
+  /** Processes that are started before they are asked for. */
+  readonly spares: Pick<SparesOptions, 'count' | 'shapes'>;
 }
 
 /** Codes that say of a run which could not begin that others will not either. */
@@ -44,12 +49,12 @@ const troubles: ReadonlySet<ErrorCode> = new Set([
 
 /** Makes the runner. It owns the processes it starts, not the broker and the jails. */
 export function createRunner(options: RunnerOptions): Runner {
-  const { broker, jails, transcripts, log, clock, maxProcesses, maxWaiting } = options;
-  const places = createPlaces({ places: maxProcesses, waiting: maxWaiting, clock });
+  const { jails, transcripts, clock, maxProcesses, maxWaiting } = options;
+  const cores = availableParallelism();
+  const places = createPlaces({ places: maxProcesses, cores, waiting: maxWaiting, clock });
   // More starts at a time than there are cores only make each of them slow.
-  const starts = createPlaces({ places: availableParallelism(), waiting: Infinity, clock });
-  const live = new LivePool(log);
-  const parts: RunParts = { broker, jails, transcripts, clock, log, starts, live, busy: new Map() };
+  const starts = createPlaces({ places: cores, cores: Infinity, waiting: Infinity, clock });
+  const pool = new Pool({ ...options, starts, places });
   const closing = new AbortController();
   const running = new Set<Promise<RunEnd>>();
   /** Why the last run could not begin; null when it could. */
@@ -57,13 +62,12 @@ export function createRunner(options: RunnerOptions): Runner {
 
   async function admitted(order: RunOrder, host: RunHost, signal: AbortSignal): Promise<RunEnd> {
     const stop = AbortSignal.any([signal, closing.signal]);
-    const leave = await places.enter(order.ref.tenant, stop);
+    const who = { tenant: order.ref.tenant, key: order.key };
+    const queued = (place: number) => host.queued(place);
+    const leave = await places.enter(who, stop, { patienceMs: host.timeLeftMs(), queued });
     if (leave === null) return neverRan;
     try {
-      // Processes that wait for a turn take no place, but give way to those that have one.
-      const waiting = live.take(order);
-      await live.fit(places.free);
-      const end = await runTurn(parts, order, host, stop, waiting);
+      const end = await runTurn(pool.parts, order, host, stop, await pool.take(order));
       trouble = null;
       return end;
     } catch (thrown) {
@@ -72,48 +76,39 @@ export function createRunner(options: RunnerOptions): Runner {
       throw error;
     } finally {
       leave();
+      pool.refill();
     }
   }
 
   return {
     jailed: jails.isolation.jailed,
+    refuse: (who, timeLeftMs) => places.refuse(who, timeLeftMs),
+    notComing: () => places.notComing(),
     async run(order, host, signal) {
       if (closing.signal.aborted) throw new SallyportError('not_ready');
       const run = admitted(order, host, signal);
       running.add(run);
-      try {
-        return await run;
-      } finally {
-        running.delete(run);
-      }
+      return await run.finally(() => running.delete(run));
     },
     async transcriptState(tenant, session, messageUuid) {
       return transcriptState((await transcripts.load({ tenant, session, subpath: '' })) ?? [], messageUuid);
     },
-    free: (tenant, session) => live.free(tenant, session),
+    warm: (order) => pool.warm(order, closing.signal),
+    free: (tenant, session) => pool.free(tenant, session),
     async forget(tenant, session) {
-      await live.free(tenant, session);
+      await pool.free(tenant, session);
       await jails.forget(keptName(tenant, session));
     },
     fork: (from, to) => forkSession(transcripts, jails, from, to),
-    processes: () => processesOf(parts),
+    processes: () => pool.processes(),
     files: options.files,
     health: () => ({ ok: trouble === null, detail: trouble }),
     async close() {
       closing.abort();
       await Promise.allSettled(running);
-      await live.fit(0);
+      await pool.close();
     },
   };
-}
-
-/** The processes there are, each with the turn that is in it, or was last. */
-function processesOf({ jails, live, busy }: RunParts): LiveProcess[] {
-  return jails.live().map((each) => {
-    const running = busy.get(each.id);
-    const order = running ?? live.lastOf(each.id);
-    return { ...each, state: running ? 'running' : order ? 'idle' : 'starting', order };
-  });
 }
 
 /** A run that was stopped while it waited for a place. */

@@ -27,6 +27,45 @@ export interface Past {
   readonly write: (file: FileInput) => Promise<void>;
 }
 
+/** A session that Claude Code has under an id of its own, because it was not there when the process started. */
+export interface Alias {
+  /** Claude Code's own id of it. Entries of others are dropped. */
+  readonly own: string;
+  /** The id that it is stored under. */
+  readonly session: string;
+  /** The uuids of the entries that were there before the first message. They are not stored. */
+  readonly before: ReadonlySet<string>;
+}
+
+/** The entries as Claude Code would have made them in a session of the other id, with nothing before. */
+function aliased(entries: readonly SessionStoreEntry[], { own, session, before }: Alias): TranscriptEntry[] {
+  return entries.map((entry) => {
+    const { sessionId, parentUuid } = entry;
+    return {
+      ...entry,
+      ...(sessionId === own ? { sessionId: session } : {}),
+      ...(typeof parentUuid === 'string' && before.has(parentUuid) ? { parentUuid: null } : {}),
+    };
+  });
+}
+
+/**
+ * The session store of a process that waits for a turn: stores nothing, and collects the uuids of what Claude Code
+ * wrote down meanwhile.
+ */
+export function createWaitingMirror(before: Set<string>): TranscriptMirror {
+  const none: TranscriptStore = {
+    append: async (_key, entries) => {
+      for (const { uuid } of entries) if (typeof uuid === 'string') before.add(uuid);
+    },
+    load: async () => null,
+    has: async () => false,
+    subpaths: async () => [],
+    delete: async () => {},
+  };
+  return createTranscriptMirror(none, '', null);
+}
+
 /**
  * The entries of a session, null when Claude Code would not go on from them: it finds no conversation in a transcript
  * without a message, such as that of a process which ended before its first.
@@ -49,7 +88,12 @@ export async function pastOf(
  * which stays there when this server is killed. So we write it where Claude Code looks for it, into its own config
  * directory, and say that there is nothing to load. No tool of ours makes sub-transcripts, so there are none to write.
  */
-export function createTranscriptMirror(store: TranscriptStore, tenant: string, past: Past | null): TranscriptMirror {
+export function createTranscriptMirror(
+  store: TranscriptStore,
+  tenant: string,
+  past: Past | null,
+  alias: Alias | null = null,
+): TranscriptMirror {
   const stored = new Stored();
   let appending: Promise<unknown> = Promise.resolve();
   let unsettled: readonly SessionStoreEntry[] | null = null;
@@ -57,19 +101,16 @@ export function createTranscriptMirror(store: TranscriptStore, tenant: string, p
   let closed = false;
   let failure: unknown = null;
 
-  const keyOf = ({ sessionId, subpath }: { sessionId: string; subpath?: string }): TranscriptKey => ({
-    tenant,
-    session: sessionId,
-    subpath: subpath ?? '',
-  });
+  const keyOf = ({ sessionId, subpath = '' }: { sessionId: string; subpath?: string }): TranscriptKey => {
+    return { tenant, session: alias?.session ?? sessionId, subpath };
+  };
 
   async function append(key: TranscriptKey, entries: SessionStoreEntry[]): Promise<void> {
-    if (closed) return;
     broken ||= unsettled !== null && unsettled !== entries;
     if (broken) throw new Error('an earlier append was given up');
     unsettled = entries;
     try {
-      await store.append(key, entries);
+      await store.append(key, alias === null ? entries : aliased(entries, alias));
     } catch (error) {
       failure = error;
       throw error;
@@ -81,10 +122,11 @@ export function createTranscriptMirror(store: TranscriptStore, tenant: string, p
 
   return {
     sessionStore: {
-      append(key, entries) {
+      async append(key, entries) {
+        if (closed || (alias !== null && key.sessionId !== alias.own)) return;
         const appended = append(keyOf(key), entries);
         appending = Promise.allSettled([appending, appended]);
-        return appended;
+        await appended;
       },
       async load({ projectKey, sessionId }) {
         const content = past?.entries.map((entry) => `${JSON.stringify(entry)}\n`).join('');

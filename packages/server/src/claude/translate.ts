@@ -60,13 +60,14 @@ export class Translator {
   }
 
   take(message: SDKMessage): void {
-    const { type, parent_tool_use_id: parent = null, ...rest } = message as unknown as Json;
+    const told = message as unknown as Json;
+    const { type, parent_tool_use_id: parent = null } = told;
     // What a subagent says is not the answer.
     if (parent !== null) return;
-    if (type === 'stream_event') this.#takeStreamEvent(objectOf(rest['event']));
-    if (type === 'assistant') this.#takeAssistant(objectOf(rest['message']), rest);
-    if (type === 'user') this.#takeUser(objectOf(rest['message']));
-    if (type === 'system' && rest['subtype'] === 'api_retry') this.#takeRetry(rest['attempt']);
+    if (type === 'stream_event') this.#takeStreamEvent(objectOf(told['event']));
+    if (type === 'assistant') this.#takeAssistant(objectOf(told['message']), told);
+    if (type === 'user') this.#takeUser(objectOf(told['message']));
+    if (type === 'system' && told['subtype'] === 'api_retry') this.#takeRetry(told['attempt']);
   }
 
   /** To be called when nothing more comes: what is known of an open or cut block is recorded. */

@@ -22,6 +22,7 @@ export class Turn {
   /** Resolves when the turn is to be stopped. */
   readonly stopping: Promise<void>;
   readonly #order: RunOrder;
+  readonly #session: string;
   readonly #host: RunHost;
   readonly #log: Log;
   readonly #translator: Translator;
@@ -35,11 +36,13 @@ export class Turn {
   #left = false;
   #batchStopped = false;
 
-  constructor(order: RunOrder, host: RunHost, log: Log) {
+  /** `session` is Claude Code's own id of the session that the turn runs in. */
+  constructor(order: RunOrder, host: RunHost, log: Log, session: string = order.sdkSession) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.stopping = promise;
     this.#resolveStopping = resolve;
     this.#order = order;
+    this.#session = session;
     this.#host = host;
     this.#log = log;
     this.#translator = new Translator(
@@ -124,7 +127,7 @@ export class Turn {
     if (this.#left) return;
     try {
       if (message.type === 'system' && message.subtype === 'init') {
-        const mismatch = mismatchOf(message, this.#order);
+        const mismatch = mismatchOf(message, this.#order.profile, this.#session);
         if (mismatch !== null) throw new Error(`Claude Code did not start as it was told to: ${mismatch}`);
         this.#trusted = true;
       }

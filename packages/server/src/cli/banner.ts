@@ -1,3 +1,4 @@
+import { databaseOf } from '../compose-database.ts';
 import type { Sallyport } from '../compose.ts';
 import type { Settings } from '../config/settings.ts';
 
@@ -33,6 +34,7 @@ export function banner(service: Sallyport): string {
   if (!service.jailed) {
     lines.push('Claude Code runs WITHOUT A JAIL here:', ...service.problems.map((problem) => `  - ${problem}`));
   }
+  if (service.settings.databaseUrl !== null) lines.push(`Database: ${databaseOf(service.settings)}`);
   lines.push(`Address: ${service.url}`, `Key: ${keyLine(service)}`, `Try: ${curlLine(service)}`);
   return `${lines.join('\n')}\n`;
 }

@@ -1,7 +1,8 @@
-import type { ProcessInfo, StopInfo } from '@sallyport/protocol';
+import type { StopInfo } from '@sallyport/protocol';
 import type { Client } from './client.ts';
 import type { Commands, Line, Terminal } from './command.ts';
 import { printList, printOne } from './print.ts';
+import { printProcesses, processesOf } from './processes.ts';
 
 const columns: Readonly<Record<string, (stop: StopInfo) => string>> = {
   ID: ({ stop_id }) => stop_id,
@@ -11,15 +12,6 @@ const columns: Readonly<Record<string, (stop: StopInfo) => string>> = {
   SINCE: ({ created_at }) => created_at,
   BY: ({ created_by }) => created_by,
   REASON: ({ reason }) => reason,
-};
-
-const processColumns: Readonly<Record<string, (process: ProcessInfo) => string>> = {
-  PID: ({ pid }) => `${pid}`,
-  STATE: ({ state }) => state,
-  TENANT: ({ tenant }) => tenant ?? '-',
-  CONVERSATION: ({ session_id }) => session_id ?? '-',
-  MODEL: ({ model }) => model ?? '-',
-  SINCE: ({ started_at }) => started_at,
 };
 
 /** What each scope names, in this order. */
@@ -46,10 +38,9 @@ export function addStopCommands(commands: Commands): void {
   commands
     .ask('stop <scope> [names...]', 'Stops all, or a tenant, key or conversation, until it is lifted.', stop)
     .option('--reason <text>', 'For those who read the audit log.', '');
-  commands.ask('processes', 'Lists the processes of Claude Code.', async (client, terminal, { options }) => {
-    const { items } = await client.call<{ items: ProcessInfo[] }>('listProcesses');
-    printList(terminal, options, items, processColumns);
-  });
+  commands.ask('processes', 'Lists the processes of Claude Code.', async (client, terminal, { options }) =>
+    printProcesses(terminal, options, await processesOf(client)),
+  );
   commands.ask('stops', 'Lists what is stopped.', async (client, terminal, { options }) => {
     const { items } = await client.call<{ items: StopInfo[] }>('listStops');
     printList(terminal, options, items, columns);

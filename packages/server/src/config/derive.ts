@@ -6,6 +6,7 @@ import { defaultBounds, type Bounds } from '@sallyport/protocol';
 import { SettingsError, type GivenSettings } from './given.ts';
 import type { Machine, Settings } from './resolved.ts';
 import { table, type SettingKey, type Values } from './table.ts';
+import { rereaderOf, upstreamsOf, type UpstreamInput } from './upstreams.ts';
 
 interface Input {
   readonly values: Values;
@@ -26,7 +27,12 @@ const claudeModels = [
 ];
 const simulatorModels = ['sallyport-simulator'];
 
-const processBytes = 300_000_000;
+/** What a process takes of the memory of the system, where many share the pages of the program. */
+const processBytes = 120_000_000;
+/** A quarter of the memory is left: some processes grow, and others need it too. */
+const memoryShare = 0.75;
+/** How many answers of a model that are streamed at a time keep a core busy. */
+const processesPerCore = 12;
 
 /** Fills in what depends on other settings or on the machine, and refuses what does not go together. */
 export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
@@ -34,11 +40,7 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
   const {
     host,
     port,
-    anthropicApiKey,
-    anthropicBaseUrl,
     isolation,
-    upstreamFirstByteSeconds,
-    upstreamSilenceSeconds,
     conversationTtlSeconds,
     retentionDays,
     approvalHoldSeconds,
@@ -51,16 +53,16 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
   const loopback = isLoopback(host);
   const maxProcesses = values.maxProcesses ?? processesOf(machine);
   const dataDir = resolve(cwd, values.dataDir);
+  const models = modelsOf(input);
   return {
     host,
     loopback,
     port,
     dataDir,
     runDir: runDirOf(input, dataDir),
-    upstream: upstreamOf(input),
-    anthropicApiKey,
-    anthropicBaseUrl,
-    ...modelsOf(input),
+    databaseUrl: values.databaseUrl,
+    ...upstreamSettings(input, models.models),
+    ...models,
     prices: values.prices === null ? null : resolve(cwd, values.prices),
     masterKey: values.masterKey,
     userKeys: userKeysOf(input),
@@ -75,9 +77,9 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     maxOpenPerKey,
     maxProcesses,
     maxWaiting: values.maxWaiting ?? 10 * maxProcesses,
+    processUses: values.processUses,
+    spares: Math.min(values.spares ?? Math.min(machine.cores, 4), maxProcesses - 1),
     maxBodyBytes: values.maxBodyBytes ?? values.maxFilesBytes * 1.25,
-    upstreamFirstByteSeconds,
-    upstreamSilenceSeconds,
     conversationTtlSeconds,
     retentionDays,
     approvalHoldSeconds,
@@ -96,16 +98,45 @@ const isLoopback = (host: string) =>
   host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 
 const processesOf = ({ cores, memoryBytes }: Machine) =>
-  Math.max(1, Math.min(Math.max(4, 8 * cores), Math.floor(memoryBytes / processBytes)));
+  Math.max(1, Math.min(processesPerCore * cores, Math.floor((memoryShare * memoryBytes) / processBytes)));
 
 function upstreamOf(input: Input): Settings['upstream'] {
-  const { upstream, anthropicApiKey } = input.values;
-  if (upstream === 'anthropic' && anthropicApiKey === null) {
+  const { upstream, upstreams, anthropicApiKey } = input.values;
+  const keyless = anthropicApiKey === null && upstreams === null;
+  if (upstream === 'anthropic' && keyless) {
     throw new SettingsError(
       `${nameOf(input, 'upstream')} is "anthropic", but ANTHROPIC_API_KEY is not set; set it, or use "simulator"`,
     );
   }
-  return upstream ?? (anthropicApiKey === null ? 'simulator' : 'anthropic');
+  return upstream ?? (keyless ? 'simulator' : 'anthropic');
+}
+
+function upstreamSettings(input: Input, models: readonly string[]) {
+  const { values, given, cwd } = input;
+  const { anthropicApiKey, anthropicBaseUrl, upstreamMaxConcurrent } = values;
+  const parts: UpstreamInput = {
+    given,
+    cwd,
+    key: anthropicApiKey,
+    baseUrl: anthropicBaseUrl,
+    list: values.upstreams,
+    maxConcurrent: upstreamMaxConcurrent,
+    models,
+  };
+  const upstream = upstreamOf(input);
+  const simulated = upstream === 'simulator';
+  return {
+    upstream,
+    anthropicApiKey,
+    anthropicBaseUrl,
+    upstreams: simulated ? [] : upstreamsOf(parts),
+    rereadUpstreams: simulated ? null : rereaderOf(parts),
+    upstreamMaxConcurrent,
+    upstreamRetryPercent: values.upstreamRetryPercent,
+    upstreamBreakerCalls: values.upstreamBreakerCalls,
+    upstreamFirstByteSeconds: values.upstreamFirstByteSeconds,
+    upstreamSilenceSeconds: values.upstreamSilenceSeconds,
+  };
 }
 
 function modelsOf(input: Input): Pick<Settings, 'models' | 'defaultModel'> {

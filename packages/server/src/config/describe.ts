@@ -42,7 +42,7 @@ const boundOf = {
   maxFilesBytes: 'filesBytes',
 } as const;
 
-type PlainKey = Exclude<SettingKey, keyof typeof boundOf | `key${number}`>;
+type PlainKey = Exclude<SettingKey, keyof typeof boundOf | `key${number}` | 'upstreams'>;
 
 function valueOf(settings: Settings, key: SettingKey): string | number | readonly string[] | null {
   if (Object.hasOwn(boundOf, key)) return settings.bounds[boundOf[key as keyof typeof boundOf]];

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { nearest } from './nearest.ts';
@@ -22,6 +22,8 @@ export interface Given {
   readonly source: Source;
   /** What the operator has to change: a variable, a flag, or a key of the config file. */
   readonly name: string;
+  /** Of a secret in a file: where it is, absolute. */
+  readonly path?: string;
 }
 
 export type GivenSettings = ReadonlyMap<SettingKey, Given>;
@@ -39,7 +41,10 @@ export function collect(
     const { variable, secret } = table[key];
     put(given, key, env[variable], 'environment', variable);
     const file = secret ? env[`${variable}_FILE`] : undefined;
-    if (file) put(given, key, readSecret(resolve(cwd, file), `${variable}_FILE`), 'secret file', `${variable}_FILE`);
+    if (file) {
+      const [path, name] = [resolve(cwd, file), `${variable}_FILE`];
+      given.set(key, { text: readSecret(path, name), source: 'secret file', name, path });
+    }
   }
   for (const [key, text] of flags.values) put(given, key, text, 'flag', flagOf(key));
   return given;
@@ -120,14 +125,21 @@ function textOf(value: unknown, name: string, key: SettingKey): string {
   throw new SettingsError(`${name} must be ${accepts}`);
 }
 
-function readSecret(path: string, name: string): string {
+const largestSecret = 1_000_000;
+
+/** The content of a secret's file, without blanks around it. Throws `SettingsError`, which shows nothing of it. */
+export function readSecret(path: string, name: string): string {
+  let problem = 'is empty';
   try {
-    const text = readFileSync(path, 'utf8').trim();
-    if (text !== '') return text;
+    if (statSync(path).size > largestSecret) problem = `is larger than ${largestSecret} bytes`;
+    else {
+      const text = readFileSync(path, 'utf8').trim();
+      if (text !== '') return text;
+    }
   } catch (error) {
-    throw new SettingsError(`${name} is ${JSON.stringify(path)}, which ${unreadable(error)}`);
+    problem = unreadable(error);
   }
-  throw new SettingsError(`${name} is ${JSON.stringify(path)}, which is empty`);
+  throw new SettingsError(`${name} is ${JSON.stringify(path)}, which ${problem}`);
 }
 
 const unreadable = (error: unknown) => `cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`;

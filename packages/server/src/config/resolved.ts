@@ -1,6 +1,7 @@
 import type { Bounds } from '@sallyport/protocol';
 import type { Source } from './given.ts';
 import type { SettingKey } from './table.ts';
+import type { UpstreamEntry } from './upstreams.ts';
 
 /** The settings in force. */
 export interface Settings {
@@ -13,9 +14,20 @@ export interface Settings {
   readonly dataDir: string;
   /** Absolute, outside the data directory, short enough for the sockets in it. It may not exist yet. */
   readonly runDir: string;
+  /** Null: SQLite in the data directory. */
+  readonly databaseUrl: string | null;
   readonly upstream: 'anthropic' | 'simulator';
   readonly anthropicApiKey: string | null;
   readonly anthropicBaseUrl: string;
+  /** Empty with the simulator. */
+  readonly upstreams: readonly UpstreamEntry[];
+  /** Reads them again, as their files are now; null when none of it is in a file. Throws `SettingsError`. */
+  readonly rereadUpstreams: (() => readonly UpstreamEntry[]) | null;
+  readonly upstreamMaxConcurrent: number;
+  /** Of all calls. */
+  readonly upstreamRetryPercent: number;
+  /** 0: no upstream is left alone. */
+  readonly upstreamBreakerCalls: number;
   readonly upstreamFirstByteSeconds: number;
   readonly upstreamSilenceSeconds: number;
   /** Holds `defaultModel`. */
@@ -42,6 +54,8 @@ export interface Settings {
   readonly maxOpenPerKey: number;
   readonly maxProcesses: number;
   readonly maxWaiting: number;
+  readonly processUses: number;
+  readonly spares: number;
   readonly maxBodyBytes: number;
   readonly conversationTtlSeconds: number;
   readonly retentionDays: number;

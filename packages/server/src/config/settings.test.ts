@@ -26,7 +26,7 @@ test('nothing given is a server on loopback with the simulator and the current d
   deepStrictEqual(settings.corsOrigins, ['http://localhost:3000']);
   deepStrictEqual([settings.publicHosts, settings.trustedProxies, settings.userKeys], [[], [], []]);
   deepStrictEqual([settings.masterKey, settings.anthropicApiKey, settings.prices], [null, null, null]);
-  deepStrictEqual([settings.maxProcesses, settings.maxWaiting], [16, 160]);
+  deepStrictEqual([settings.maxProcesses, settings.maxWaiting], [24, 240]);
   deepStrictEqual([settings.requestsPerMinute, settings.requestsPerHour, settings.burstSize], [30, 500, 10]);
   deepStrictEqual([settings.maxBodyBytes, settings.drainSeconds, settings.logLevel], [5_000_000, 30, 'info']);
   deepStrictEqual(settings.bounds, defaultBounds);
@@ -171,7 +171,7 @@ test('with a key Anthropic answers, and the default model is always one of the m
 test('processes follow cores and memory', () => {
   const processes = (cores: number, memoryBytes: number) =>
     load({}, { machine: { ...machine, cores, memoryBytes } }).maxProcesses;
-  deepStrictEqual([processes(1, 64e9), processes(16, 64e9), processes(16, 3e9), processes(16, 1e8)], [8, 128, 10, 1]);
+  deepStrictEqual([processes(1, 64e9), processes(16, 64e9), processes(16, 3e9), processes(16, 1e8)], [12, 192, 18, 1]);
   strictEqual(load({ SALLYPORT_MAX_PROCESSES: '3' }).maxWaiting, 30);
 });
 

@@ -1,9 +1,11 @@
-import { availableParallelism, tmpdir, totalmem } from 'node:os';
+import { secretsOfDatabase } from './database-url.ts';
 import { derive } from './derive.ts';
 import { collect, SettingsError, type Given, type Source } from './given.ts';
+import { thisMachine } from './machine.ts';
 import { nearest } from './nearest.ts';
 import type { Machine, Settings } from './resolved.ts';
 import { settingKeys, table, type SettingKey, type Values } from './table.ts';
+import { placeOf } from './upstreams.ts';
 
 export { SettingsError, type Source } from './given.ts';
 export type { Machine, Settings } from './resolved.ts';
@@ -37,19 +39,15 @@ export function loadSettings(input: SettingsInput = {}): Settings {
 }
 
 /** Values of the settings that may be seen nowhere. */
-export function secretsOf({ anthropicApiKey, masterKey, userKeys }: Settings): string[] {
-  return [anthropicApiKey, masterKey, ...userKeys.map((key) => key.secret)].filter((value) => value !== null);
-}
-
-function thisMachine(): Machine {
-  // A container's limit, where there is one; far more than the machine has where there is none.
-  const limit = process.constrainedMemory() || Infinity;
-  return {
-    cores: availableParallelism(),
-    memoryBytes: Math.min(totalmem(), limit),
-    uid: process.getuid?.() ?? 0,
-    tmpdir: tmpdir(),
-  };
+export function secretsOf({ databaseUrl, anthropicApiKey, masterKey, userKeys, upstreams }: Settings): string[] {
+  const all = [
+    ...secretsOfDatabase(databaseUrl),
+    anthropicApiKey,
+    masterKey,
+    ...userKeys.map((key) => key.secret),
+    ...upstreams.flatMap(({ keys }) => keys),
+  ];
+  return [...new Set(all.filter((value) => value !== null))];
 }
 
 function read(key: SettingKey, given: Given | undefined): unknown {
@@ -59,7 +57,8 @@ function read(key: SettingKey, given: Given | undefined): unknown {
   const result = schema.safeParse(text);
   if (result.success) return result.data;
   const name = given?.name ?? table[key].variable;
-  if (secret || /:\/\/[^/]*@/.test(text)) throw new SettingsError(`${name} cannot be used; it must be ${accepts}`);
+  if (secret) throw new SettingsError(`${name} cannot be used${placeOf(result.error)}; it must be ${accepts}`);
+  if (/:\/\/[^/]*@/.test(text)) throw new SettingsError(`${name} cannot be used; it must be ${accepts}`);
   const own = result.error.issues.find((issue) => issue.code === 'custom' && issue.message !== 'Invalid input');
   const shown = JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
   throw new SettingsError(`${name} is ${shown}; it must be ${accepts}${own ? `: ${own.message}` : ''}`);

@@ -1,4 +1,5 @@
 import { defaultBounds } from '@sallyport/protocol';
+import { databaseUrl } from './database-url.ts';
 import {
   choice,
   directories,
@@ -10,39 +11,10 @@ import {
   origins,
   path,
   proxies,
-  secret,
   wholeNumber,
-  type Kind,
 } from './kinds.ts';
-
-/** One setting. Its key is its name in the config file, and in kebab case its flag. */
-export interface SettingSpec<T = unknown, D extends string | null = string | null> extends Kind<T> {
-  /** Environment variable. */
-  readonly variable: string;
-  /** As it would be written; null when it depends on other things, which `defaultText` tells. */
-  readonly default: D;
-  readonly defaultText?: string;
-  /** One sentence: what it is. */
-  readonly text: string;
-  /** Never shown, never a flag; may also be given as a file that `<variable>_FILE` names. */
-  readonly secret: boolean;
-}
-
-function setting<T, D extends string | null>(
-  kind: Kind<T>,
-  spec: Pick<SettingSpec<T, D>, 'variable' | 'default' | 'defaultText' | 'text'>,
-): SettingSpec<T, D> {
-  return { ...kind, ...spec, secret: false };
-}
-
-const secretSetting = (variable: string, minimum: number, text: string): SettingSpec<string, null> => ({
-  ...secret(minimum),
-  variable,
-  default: null,
-  defaultText: 'not set',
-  text,
-  secret: true,
-});
+import { secretSetting, setting, type SettingSpec } from './spec.ts';
+import { mostConcurrent, upstreamList, type ListedUpstream } from './upstream-list.ts';
 
 const userKey = (number: number) =>
   secretSetting(`CLAUDE_API_KEY_${number}`, 16, `A user key, named \`key-${number}\`.`);
@@ -62,7 +34,7 @@ export const table = {
   dataDir: setting(path, {
     variable: 'SALLYPORT_DATA_DIR',
     default: './data',
-    text: 'Directory of the database and the keys. Made with mode 0700; one server at a time can use it.',
+    text: 'Directory of the database, the keys and the kept workspaces. Made with mode 0700; one server at a time can use it.',
   }),
   runDir: setting(path, {
     variable: 'SALLYPORT_RUN_DIR',
@@ -70,16 +42,32 @@ export const table = {
     defaultText: '`sallyport-<uid>-<hash of the data directory>` in the temporary directory',
     text: 'Directory of sockets and workspaces while the server runs. Outside the data directory, with a short path.',
   }),
+  databaseUrl: {
+    ...databaseUrl,
+    variable: 'DATABASE_URL',
+    default: null,
+    defaultText: 'not set: SQLite in the data directory',
+    text: 'A Postgres database of its own, of version 14 or later, that keeps everything but the keys and workspaces of the data directory. One server at a time can use it.',
+    secret: true,
+  } satisfies SettingSpec<string, null>,
   anthropicApiKey: secretSetting('ANTHROPIC_API_KEY', 1, 'Key of the upstream. Claude Code never sees it.'),
   anthropicBaseUrl: setting(httpUrl, {
     variable: 'ANTHROPIC_BASE_URL',
     default: 'https://api.anthropic.com',
     text: 'Address of the upstream: Anthropic, or anything that speaks its API.',
   }),
+  upstreams: {
+    ...upstreamList,
+    variable: 'SALLYPORT_UPSTREAMS',
+    default: null,
+    defaultText: 'not set',
+    text: 'Further upstreams and their keys, after that of `ANTHROPIC_API_KEY`. A file is read again when it changes.',
+    secret: true,
+  } satisfies SettingSpec<ListedUpstream[], null>,
   upstream: setting(choice('anthropic', 'simulator'), {
     variable: 'SALLYPORT_UPSTREAM',
     default: null,
-    defaultText: '`anthropic` when `ANTHROPIC_API_KEY` is set, else `simulator`',
+    defaultText: '`anthropic` when `ANTHROPIC_API_KEY` or `SALLYPORT_UPSTREAMS` is set, else `simulator`',
     text: 'Which model answers: a real one, or the built-in simulated one, which needs no key.',
   }),
   upstreamFirstByteSeconds: setting(wholeNumber(1, 3600), {
@@ -91,6 +79,21 @@ export const table = {
     variable: 'SALLYPORT_UPSTREAM_SILENCE_SECONDS',
     default: '60',
     text: 'How long the upstream may fall silent within an answer, in seconds.',
+  }),
+  upstreamMaxConcurrent: setting(wholeNumber(1, mostConcurrent), {
+    variable: 'SALLYPORT_UPSTREAM_MAX_CONCURRENT',
+    default: '256',
+    text: 'Most calls under way at an upstream that names no `max_concurrent`; those beyond wait, tenants taking turns.',
+  }),
+  upstreamRetryPercent: setting(wholeNumber(0, 1000), {
+    variable: 'SALLYPORT_UPSTREAM_RETRY_PERCENT',
+    default: '20',
+    text: 'Most repeated calls within 10 seconds, in percent of all calls; 10 repeats are always allowed.',
+  }),
+  upstreamBreakerCalls: setting(wholeNumber(0, 1_000_000), {
+    variable: 'SALLYPORT_UPSTREAM_BREAKER_CALLS',
+    default: '20',
+    text: 'Fewest calls within 30 seconds of which half must fail for an upstream to be left alone for 5 seconds; 0: never.',
   }),
   models: setting(modelNames, {
     variable: 'SALLYPORT_MODELS',
@@ -165,14 +168,25 @@ export const table = {
   maxProcesses: setting(wholeNumber(1, 10_000), {
     variable: 'SALLYPORT_MAX_PROCESSES',
     default: null,
-    defaultText: '8 for each core, at least 4, as far as memory allows 300 MB for each',
-    text: 'Most processes of Claude Code at once.',
+    defaultText: '12 for each core, as far as three quarters of the available memory allow 120 MB for each',
+    text: 'Most processes of Claude Code that work at a time; further runs wait for one, tenants and their keys taking turns.',
+  }),
+  processUses: setting(wholeNumber(1, 1_000_000), {
+    variable: 'SALLYPORT_PROCESS_USES',
+    default: '100',
+    text: 'Most one-shots that one process runs, one after the other; it is cleared in between, and stays with its tenant. 1: each gets a process of its own.',
+  }),
+  spares: setting(wholeNumber(0, 1_000_000), {
+    variable: 'SALLYPORT_SPARES',
+    default: null,
+    defaultText: 'one for each core, at most 4',
+    text: 'Processes that are started before anybody asks for them, so that the first query of a tenant need not wait for one.',
   }),
   maxWaiting: setting(wholeNumber(0, 1_000_000), {
     variable: 'SALLYPORT_MAX_WAITING',
     default: null,
     defaultText: '10 times the processes',
-    text: 'Most runs that wait for a process; those beyond are refused.',
+    text: 'Most runs that wait for a process; those beyond are refused, of the tenant with the most waiting first.',
   }),
   maxBodyBytes: setting(wholeNumber(1_000_000, 50_000_000), {
     variable: 'SALLYPORT_MAX_BODY_BYTES',

@@ -8,16 +8,22 @@ import { stopAdmin } from './stop-admin.ts';
 import { tenantAdmin } from './tenant-admin.ts';
 import { usageReads } from './usage-reads.ts';
 
-function processInfo({ id, pid, startedAt, state, order }: LiveProcess): ProcessInfo {
+function processInfo(process: LiveProcess, now: number): ProcessInfo {
+  const { id, pid, startedAt, state, sessions, memoryBytes, order } = process;
   return {
     process_id: id,
     pid,
     state,
+    uses: sessions,
+    memory_bytes: memoryBytes,
     tenant: order?.ref.tenant ?? null,
     session_id: order?.ref.conversation ?? null,
     model: order?.profile.model ?? null,
     permission_mode: order?.profile.permissionMode ?? null,
+    tools: order ? [...order.profile.tools] : null,
+    project_path: order?.profile.projectPath ?? null,
     started_at: isoTime(startedAt),
+    age_seconds: Math.max(0, Math.round((now - startedAt) / 1000)),
   };
 }
 
@@ -29,7 +35,7 @@ export function createAdmin(parts: AdminParts): Admin {
     ...stopAdmin(parts),
     ...usageReads(parts),
     ...auditReads(parts),
-    processes: async () => parts.runner.processes().map(processInfo),
+    processes: async () => parts.runner.processes().map((each) => processInfo(each, parts.clock.now())),
     settings: async () => ({ ...parts.settings, items: [...parts.settings.items] }),
   };
 }

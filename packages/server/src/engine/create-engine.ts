@@ -18,6 +18,7 @@ import { decideProfile, modelsOf, rootsOf } from './policy.ts';
 import { ClaimTakenError, type IdempotencyClaim, type Profile } from './ports.ts';
 import type { Principal } from './principal.ts';
 import { keyOf, RunningTurns, type Running } from './running.ts';
+import { warmAhead } from './warming.ts';
 import { Sweeper } from './sweeper.ts';
 import { acceptFirst, acceptNext, eventsOf, type AcceptedTurn, type FirstTurn } from './turns.ts';
 import { workspaceReads } from './workspace-reads.ts';
@@ -118,6 +119,7 @@ class OneNodeEngine implements OwnEngine {
     if (request.after.seq > found.lastSeq) throw new SallyportError('bad_cursor');
     // What has ended says nothing more.
     const follows = request.follow && statusOf(this.#parts, found) !== 'ended';
+    if (follows && !this.#running.draining) warmAhead(this.#parts, principal, found);
     return this.#follow(found.tenant, id, { ...request, follow: follows });
   };
 

@@ -22,6 +22,10 @@ export class Deadline {
     return Math.round(this.#usedMs + (this.#since === null ? 0 : this.#clock.monotonic() - this.#since));
   }
 
+  get leftMs(): number {
+    return Math.max(0, this.#limitMs - this.usedMs);
+  }
+
   resume(): void {
     if (this.#since !== null) return;
     this.#since = this.#clock.monotonic();

@@ -188,3 +188,47 @@ test('followers are told when the end cannot be stored', async () => {
   await assert.rejects(waiting, /not stored/u);
   await assert.rejects(collect(side.read()), /not stored/u);
 });
+
+test('where a turn stands is told to who follows and to who comes, once, and is no part of the log', async () => {
+  const { log, side, store } = await turnLog();
+  const standing = (items: readonly StreamItem[]) =>
+    items.flatMap(({ event }) => (event.type === 'status' ? [event.place ?? event.status] : []));
+  const early = collect(side.read());
+  await soon();
+  log.status({ status: 'queued', place: 2 });
+  await soon();
+  const middle = side.read();
+  assert.equal((await middle.next()).value?.event.type, 'user_message');
+  log.status({ status: 'queued', place: 1 });
+  const late = collect(side.read());
+  const rest = collect(middle);
+  await soon();
+  log.status({ status: 'running' });
+  const last = collect(side.read());
+  log.delta('text', 'Hel');
+  await log.append(aText('Hello'));
+  await log.finish(anEnd);
+  const all = [await early, await late, await last, await collect(side.read())];
+  assert.deepEqual(all.map(standing), [[2, 1, 'running'], [1, 'running'], [], []]);
+  assert.deepEqual(standing(await rest), [1, 'running'], 'it is told where the turn stands now');
+  for (const items of all) assert.ok(textOf(items) === 'Hello' && goesOn(items));
+  assert.ok(store.events.every(({ body: { type } }) => ['user_message', 'text', 'result'].includes(type)));
+});
+
+test('where a turn stands is not told where a client would keep text by it that is told again', async () => {
+  const { log, side } = await turnLog();
+  const reading = collect(side.read());
+  await log.recover([{ type: 'restart' }, aText('kept')]);
+  log.status({ status: 'queued', place: 1 });
+  await log.append({ type: 'restart' });
+  await log.append(tool);
+  for (let round = 0; round < 4; round += 1) await soon();
+  log.status({ status: 'running' });
+  await log.finish(anEnd);
+  const items = await reading;
+  assert.equal(textOf(items), 'kept');
+  assert.deepEqual(
+    items.map(({ event }) => event.type),
+    ['user_message', 'restart', 'text_delta', 'restart', 'text_delta', 'tool_end', 'status', 'result'],
+  );
+});

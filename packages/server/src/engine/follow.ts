@@ -1,5 +1,5 @@
 import { StreamProjector, type Cursor, type LogEvent, type StreamItem } from '@sallyport/protocol';
-import type { LiveLog, Step, Subscription } from './live.ts';
+import type { LiveLog, Step } from './live.ts';
 import type { TurnStore } from './ports.ts';
 
 const page = 200;
@@ -24,51 +24,58 @@ export interface Followed {
  */
 export async function* follow(followed: Followed, after: Cursor): AsyncGenerator<StreamItem, void, undefined> {
   const subscription = followed.live.subscribe();
+  const reader = { projector: new StreamProjector(after), status: 0 };
   const leave = () => subscription.push({ over: true });
   followed.signal?.addEventListener('abort', leave, { once: true });
   if (followed.signal?.aborted) leave();
   try {
-    yield* read(followed, new StreamProjector(after), subscription);
+    if (yield* stored(followed, reader)) return;
+    // One generator and no more: this is done for every delta and follower.
+    while (followed.wait) {
+      const next = await subscription.next();
+      if ('over' in next) return;
+      if ('failed' in next) throw next.failed;
+      if ('gap' in next || ('event' in next && next.event.seq > reader.projector.cursor.seq + 1)) {
+        if (yield* stored(followed, reader)) return;
+        continue;
+      }
+      const item = take(next, reader);
+      if (item) yield item;
+      if ('event' in next && followed.isLast(next.event)) return;
+    }
   } finally {
     followed.signal?.removeEventListener('abort', leave);
     subscription.close();
   }
 }
 
-async function* read(
-  followed: Followed,
-  projector: StreamProjector,
-  subscription: Subscription,
-): AsyncGenerator<StreamItem, void, undefined> {
-  if (yield* stored(followed, projector)) return;
-  while (followed.wait) {
-    const next = await subscription.next();
-    if ('over' in next) return;
-    if ('failed' in next) throw next.failed;
-    if ('gap' in next || ('event' in next && next.event.seq > projector.cursor.seq + 1)) {
-      if (yield* stored(followed, projector)) return;
-      continue;
-    }
-    const item = take(next, projector);
-    if (item) yield item;
-    if ('event' in next && followed.isLast(next.event)) return;
-  }
+/** How far somebody has read: in the log, and the number of the last status. */
+interface Reader {
+  readonly projector: StreamProjector;
+  status: number;
 }
 
-/** What a step says to whoever has read as far as the projector: the item that all share who are in step with it, else one of its own. */
-function take(step: Step, projector: StreamProjector): StreamItem | null {
+/** What a step says to a reader: the item that all share who are in step with it, else one of its own. */
+function take(step: Step, reader: Reader): StreamItem | null {
+  const { projector } = reader;
   const { seq, chars } = projector.cursor;
+  if ('status' in step) {
+    if (step.status <= reader.status) return null;
+    reader.status = step.status;
+  }
   if (step.from.seq === seq && step.from.chars === chars) {
     projector.moveTo(step.to);
     return step.item;
   }
+  if ('status' in step) return null; // of what is over
   if ('event' in step) return projector.log(step.event);
   // Of a block that is over: it was read with the log.
   return step.from.seq === seq ? projector.delta(step.delta) : null;
 }
 
-/** Yields what the log has beyond the projector, and then the block that is open. True when the last event was among it. */
-async function* stored(followed: Followed, projector: StreamProjector): AsyncGenerator<StreamItem, boolean, undefined> {
+/** Yields what the log has beyond the reader, and then what is open: a block, or a wait. True when the last event was among it. */
+async function* stored(followed: Followed, reader: Reader): AsyncGenerator<StreamItem, boolean, undefined> {
+  const { projector } = reader;
   const { store, tenant, conversation, live } = followed;
   for (;;) {
     const events = await store.read(tenant, conversation, projector.cursor.seq, page);
@@ -83,5 +90,8 @@ async function* stored(followed: Followed, projector: StreamProjector): AsyncGen
   const open = live.openBlock();
   const item = open && open.seq === projector.cursor.seq ? projector.delta(open) : null;
   if (item) yield item;
+  const queued = live.queued();
+  const status = queued && take(queued, reader);
+  if (status) yield status;
   return false;
 }

@@ -5,15 +5,18 @@ import {
   type Delta,
   type LogEvent,
   type StreamItem,
+  type TurnStatus,
 } from '@sallyport/protocol';
 
 /**
  * A step of the moving end of a log: what happened, and the cursor before and after it. `item` is what whoever was at
- * `from` is told, one object for all of them, so that it is written out once; null when that is nothing.
+ * `from` is told, one object for all of them, so that it is written out once; null when that is nothing. `status` is the
+ * number of a status, later ones have higher ones.
  */
 export type Step = { readonly from: Cursor; readonly to: Cursor; readonly item: StreamItem | null } & (
   | { readonly event: LogEvent }
   | { readonly delta: Delta }
+  | { readonly status: number }
 );
 
 /**
@@ -27,7 +30,7 @@ const queueLimit = 512;
 /** One reader's queue: bounded, and replaced by a gap when the reader is too slow. */
 export class Subscription {
   #items: LiveItem[] = [];
-  #wake: (() => void) | null = null;
+  #wake: ((item: LiveItem) => void) | null = null;
   #ended = false;
   readonly #leave: (subscription: Subscription) => void;
 
@@ -39,19 +42,17 @@ export class Subscription {
   push(item: LiveItem): void {
     if (this.#ended) return;
     this.#ended = 'over' in item || 'failed' in item;
-    if (this.#items.length >= queueLimit && !this.#ended) this.#items = [{ gap: true }];
+    if (this.#wake) {
+      this.#wake(item);
+      this.#wake = null;
+    } else if (this.#items.length >= queueLimit && !this.#ended) this.#items = [{ gap: true }];
     else this.#items.push(item);
-    this.#wake?.();
-    this.#wake = null;
   }
 
-  /** The next item; waits for one. */
-  async next(): Promise<LiveItem> {
-    for (;;) {
-      const item = this.#items.shift();
-      if (item) return item;
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-    }
+  /** The next item; waits for one. Ask again only when it has come. */
+  next(): Promise<LiveItem> {
+    const item = this.#items.shift();
+    return item ? Promise.resolve(item) : new Promise((resolve) => (this.#wake = resolve));
   }
 
   close(): void {
@@ -66,6 +67,9 @@ export class LiveLog {
   #projector = new StreamProjector(startOfLog);
   #open: { readonly block: Delta['block']; text: string } | null = null;
   #failure: { readonly failed: unknown } | null = null;
+  #statuses = 0;
+  /** What was told last of a turn that waits for its process. */
+  #queued: Step | null = null;
 
   /** Publishes a piece of the block that is open, opening one when none is. */
   delta(block: Delta['block'], text: string): void {
@@ -77,6 +81,15 @@ export class LiveLog {
     this.#push({ from, to: this.#projector.cursor, item, delta });
   }
 
+  /** Publishes where the turn stands. Whoever comes to follow while it waits is told too. */
+  status(status: TurnStatus): void {
+    this.#statuses += 1;
+    const { cursor } = this.#projector;
+    const step = { from: cursor, to: cursor, item: this.#projector.status(status), status: this.#statuses };
+    this.#queued = status.status === 'queued' ? step : null;
+    this.#push(step);
+  }
+
   /** Publishes a committed event. */
   event(event: LogEvent): void {
     const { type } = event.body;
@@ -85,6 +98,7 @@ export class LiveLog {
     if (event.seq !== this.#projector.cursor.seq + 1) {
       this.#projector = new StreamProjector({ seq: event.seq - 1, chars: 0 });
     }
+    this.#queued = null;
     const from = this.#projector.cursor;
     const item = this.#projector.log(event);
     this.#push({ from, to: this.#projector.cursor, item, event });
@@ -92,6 +106,7 @@ export class LiveLog {
 
   /** Tells every follower, later ones too, that no result will come. */
   fail(error: unknown): void {
+    this.#queued = null;
     this.#failure = { failed: error };
     this.#push(this.#failure);
   }
@@ -104,6 +119,11 @@ export class LiveLog {
   /** The block that is open, as one delta from its beginning, and `seq` of the last event before it or inside it. */
   openBlock(): (Delta & { readonly seq: number }) | null {
     return this.#open && { ...this.#open, offset: 0, seq: this.#projector.cursor.seq };
+  }
+
+  /** What was told last of a turn that waits for its process; null when none does. */
+  queued(): Step | null {
+    return this.#queued;
   }
 
   subscribe(): Subscription {

@@ -25,6 +25,7 @@ const act = fc.oneof(
   { weight: 6, arbitrary: fc.record({ act: fc.constant('say' as const), spoken }) },
   { weight: 3, arbitrary: fc.record({ act: fc.constant('event' as const), event }) },
   { weight: 2, arbitrary: fc.record({ act: fc.constant('rest' as const), rounds: fc.nat(6) }) },
+  { weight: 2, arbitrary: fc.record({ act: fc.constant('status' as const), place: fc.nat(2) }) },
   {
     weight: 1,
     arbitrary: fc.record({ act: fc.constant('burst' as const), pieces: fc.integer({ min: 505, max: 520 }) }),
@@ -72,6 +73,7 @@ class Story {
       if (one.act === 'say') await this.#say(one.spoken);
       else if (one.act === 'event') this.#event(one.event, false);
       else if (one.act === 'crash') await this.#crash(one);
+      else if (one.act === 'status') this.#status(one.place);
       else if (one.act === 'rest') for (let left = one.rounds; left > 0; left -= 1) await soon();
       else this.#burst(one.pieces);
     }
@@ -104,6 +106,10 @@ class Story {
     this.#known.push(block);
     this.#span += 1;
     this.#blockIsOver();
+  }
+
+  #status(place: number): void {
+    this.side.log.status(place === 0 ? { status: 'running' } : { status: 'queued', place });
   }
 
   #event(what: string, open: boolean): void {

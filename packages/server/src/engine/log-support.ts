@@ -115,10 +115,13 @@ export function joined(items: readonly StreamItem[]): { content: string; thinkin
   return kept;
 }
 
-/** True when every cursor is beyond the one before it. */
+/** True when every cursor is beyond the one before it; that of a status, which is not of the log, may be the same. */
 export function goesOn(items: readonly StreamItem[]): boolean {
-  return items.every(({ cursor }, index) => {
+  return items.every(({ cursor, event }, index) => {
     const before = items[index - 1]?.cursor ?? { seq: 0, chars: -1 };
-    return cursor.seq > before.seq || (cursor.seq === before.seq && cursor.chars > before.chars);
+    return (
+      cursor.seq > before.seq ||
+      (cursor.seq === before.seq && cursor.chars > before.chars - (event.type === 'status' ? 1 : 0))
+    );
   });
 }

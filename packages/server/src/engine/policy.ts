@@ -68,6 +68,13 @@ export function decideProfile(
   return profile;
 }
 
+/** What a query gets that asks for nothing in particular. */
+export function usualShape(model: string): Pick<Profile, 'access' | 'tools' | 'model'> {
+  const mode = 'askForEdits';
+  const tools = defaultTools(mode);
+  return { access: accessFor(mode, tools), tools, model };
+}
+
 const mayHave = ({ narrowing }: Pick<Principal, 'narrowing'>, tool: ToolName): boolean =>
   narrowing?.tools?.includes(tool) ?? true;
 

@@ -1,5 +1,6 @@
 /** All that the domain needs from outside. */
 export * from './ports/approvals.ts';
+export * from './ports/broker.ts';
 export * from './ports/budgets.ts';
 export * from './ports/cache.ts';
 export * from './ports/guard.ts';

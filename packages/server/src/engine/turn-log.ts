@@ -1,4 +1,5 @@
-import type { Delta, LogEvent, LogEventBody } from '@sallyport/protocol';
+import { setImmediate } from 'node:timers/promises';
+import type { Delta, LogEvent, LogEventBody, TurnStatus } from '@sallyport/protocol';
 import { auditOf, type Stamp } from './audit.ts';
 import type { Clock } from './clock.ts';
 import type { LiveLog } from './live.ts';
@@ -49,9 +50,15 @@ export class TurnLog {
     this.#ref = ref;
   }
 
-  /** Sets the turn to running. */
+  /**
+   * Sets the turn to running, before anything else of it is committed. What is ready to happen now happens first: a
+   * commit may keep all else waiting.
+   */
   begin(): Promise<void> {
-    return this.#enqueue(() => this.#store.begin(this.#ref, this.#clock.now()));
+    return this.#enqueue(async () => {
+      await setImmediate();
+      await this.#store.begin(this.#ref, this.#clock.now());
+    });
   }
 
   /**
@@ -70,8 +77,15 @@ export class TurnLog {
   delta(block: Delta['block'], text: string): void {
     if (!this.#open) this.#release();
     this.#open = true;
-    if (this.#pending === 0) this.live.delta(block, text);
-    else this.#publish(() => this.live.delta(block, text));
+    this.#publish(() => this.live.delta(block, text));
+  }
+
+  /** Publishes where the turn stands; not where clients would take it for the end of text that `restart` tells again. */
+  status(status: TurnStatus): void {
+    this.#publish(() => {
+      const mayBeWithdrawn = this.#open || this.#broken || this.#span.length > 0 || this.#kept.length > 0;
+      if (!mayBeWithdrawn) this.live.status(status);
+    });
   }
 
   /**
@@ -193,7 +207,9 @@ export class TurnLog {
     for (const event of events) this.live.event(event);
   }
 
+  /** Tells after the events that were given before. */
   #publish(tell: () => void): void {
+    if (this.#pending === 0) return tell();
     this.#pending += 1;
     const publish = () => {
       this.#pending -= 1;

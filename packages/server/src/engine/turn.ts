@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { isReadTool, type LogEventBody } from '@sallyport/protocol';
 import type { ApprovalDesk } from './approval-desk.ts';
 import { changesOf, ChangeTracker, type Changes } from './changes.ts';
@@ -6,6 +5,7 @@ import type { Clock } from './clock.ts';
 import { Deadline } from './deadline.ts';
 import { SallyportError } from './errors.ts';
 import { Gate } from './gate.ts';
+import { Line } from './line.ts';
 import { outcomeOf, type Outcome, type StopCause } from './outcome.ts';
 import type { PolicySettings } from './policy.ts';
 import type {
@@ -53,9 +53,6 @@ export interface TurnParts {
   readonly events: () => Promise<Remains['events']>;
 }
 
-/** Milliseconds after which a turn that goes on asks again for a place. */
-const placeMs = 2_000;
-
 const interrupted = (detail: string): RunEnd => ({
   reason: 'interrupted',
   failure: { code: null, detail },
@@ -73,8 +70,10 @@ export class Turn implements RunHost {
   readonly #changes = new ChangeTracker();
   readonly #gate: Gate;
   readonly #deadline: Deadline;
+  readonly #line: Line;
   readonly #calls: ModelCall[];
   #changed: Changes | null = null;
+  #begun = Promise.resolve(); // that the turn is set to running: no model call comes before
   #batches: number;
   #stop: StopCause | null = null;
   #onWaiting: (() => void) | null = null;
@@ -85,7 +84,8 @@ export class Turn implements RunHost {
     this.#startedAt = clock.monotonic();
     this.#batches = earlier?.counters.batches ?? 0;
     this.#calls = [...(earlier?.calls ?? [])];
-    const expired = () => this.stop({ reason: 'timeout', seconds: timeoutSeconds });
+    this.#line = new Line(parts, (cause) => this.stop(cause));
+    const expired = () => this.stop(this.#line.refusal() ?? { reason: 'timeout', seconds: timeoutSeconds });
     this.#deadline = new Deadline(clock, timeoutSeconds * 1000, earlier?.counters.activeMs ?? 0, expired);
     this.#gate = new Gate({
       ...parts,
@@ -115,9 +115,13 @@ export class Turn implements RunHost {
     this.#abort.abort();
   }
 
-  /** Frees the process as soon as a human is awaited, and leaves the turn to the next start of the service then. */
+  /**
+   * Frees the process as soon as a human is awaited, and leaves the turn to the next start of the service then. A turn of
+   * which nothing has run and that waits for a process ends.
+   */
   free(): void {
     this.#freeing.abort();
+    this.#line.leave();
   }
 
   /**
@@ -161,7 +165,8 @@ export class Turn implements RunHost {
   /** One run after the other, as long as one was freed because a human is to decide. Null: the service stops meanwhile. */
   async #toEnd(): Promise<RunEnd | null> {
     const { log, order, earlier } = this.#parts;
-    await log.begin();
+    this.#begun = log.begin();
+    this.#begun.catch((error: unknown) => this.stop({ reason: 'failed', error: SallyportError.from(error) }));
     let next: RunOrder | RunEnd | null = earlier === null ? order : await this.#recovered(true);
     while (next !== null && !('reason' in next)) {
       this.#gate.newProcess();
@@ -171,19 +176,10 @@ export class Turn implements RunHost {
     return next;
   }
 
-  /** A turn that goes on after a human's decision is not refused a place, but waits for one. */
   async #run(order: RunOrder): Promise<RunEnd> {
-    const { signal } = this.#abort;
-    for (;;) {
-      try {
-        const end = await this.#parts.runner.run({ ...order, before: this.#before() }, this, signal);
-        this.#calls.push(...end.calls);
-        return end;
-      } catch (error) {
-        if (order.recovery === null || SallyportError.from(error).code !== 'overloaded' || signal.aborted) throw error;
-        await delay(placeMs, undefined, { signal }).catch(() => undefined);
-      }
-    }
+    const end = await this.#line.run({ ...order, before: this.#before() }, this, this.#abort.signal);
+    this.#calls.push(...end.calls);
+    return end;
   }
 
   #before(): RunOrder['before'] {
@@ -246,6 +242,10 @@ export class Turn implements RunHost {
     if (waiting) this.#onWaiting?.();
   }
 
+  timeLeftMs = () => this.#line.patienceMs(this.#deadline.leftMs);
+
+  queued = (place: number) => this.#line.queued(place);
+
   delta(block: 'text' | 'thinking', text: string): void {
     this.#parts.log.delta(block, text);
   }
@@ -265,7 +265,7 @@ export class Turn implements RunHost {
 
   toolRefused = (id: string) => this.#gate.toolRefused(id);
 
-  mayCall: RunHost['mayCall'] = (spentUsd) => this.#parts.mayCall(spentUsd);
+  mayCall: RunHost['mayCall'] = (spentUsd) => this.#begun.then(() => this.#parts.mayCall(spentUsd));
 
   async batchEnded(turn: BrokerTurn): Promise<'continue' | 'stop'> {
     const { maxTurns, order } = this.#parts;

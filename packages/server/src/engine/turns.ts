@@ -6,6 +6,7 @@ import type { EngineParts, TurnOutcome } from './engine.ts';
 import { SallyportError } from './errors.ts';
 import { follow } from './follow.ts';
 import { newId, newUuid } from './ids.ts';
+import { withPlace } from './line.ts';
 import type { LiveLogs } from './live.ts';
 import { messagesOf } from './messages.ts';
 import { abandonedResult, type Outcome } from './outcome.ts';
@@ -95,10 +96,13 @@ export async function acceptFirst(
   const turn = { conversation, turn: newId('turn'), request: kept, at, events, claim: chosen.claim };
   const name = { tenant: principal.tenant, conversation: chosen.id, turn: turn.turn };
   try {
-    return await withReservation(parts, { turn: name, key: principal.key }, conversation, async (budget) => {
+    const accept = async (budget: TurnBudget) => {
       const accepted = await parts.turns.accept(turn);
       return { ref: accepted.ref, conversation, messageUuid, ...told(accepted.events), first: true, ...budget };
-    });
+    };
+    return await withPlace(parts.runner, conversation, () =>
+      withReservation(parts, { turn: name, key: principal.key }, conversation, accept),
+    );
   } catch (error) {
     if (error instanceof ClaimTakenError) throw error;
     if (error instanceof ConversationExistsError) throw new SallyportError('conversation_exists', { cause: error });
@@ -128,12 +132,15 @@ export async function acceptNext(
     claim,
   };
   try {
-    return await withReservation(parts, { turn: name, key }, conversation, async (budget) => {
+    const accept = async (budget: TurnBudget) => {
       const accepted = await parts.turns.acceptNext(next);
       return (
         accepted && { ref: accepted.ref, conversation, messageUuid, ...told(accepted.events), first: false, ...budget }
       );
-    });
+    };
+    return await withPlace(parts.runner, conversation, () =>
+      withReservation(parts, { turn: name, key }, conversation, accept),
+    );
   } catch (thrown) {
     if (thrown instanceof ClaimTakenError) throw thrown;
     const error = SallyportError.from(thrown);

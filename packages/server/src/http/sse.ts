@@ -21,11 +21,13 @@ export function eventFrame(id: string | null, data: unknown): string {
   return `${id === null ? '' : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`;
 }
 
-const frames = new WeakMap<StreamItem, string>();
+const frames = new WeakMap<StreamItem, Buffer>();
 
 /** The frame of an event of a conversation, under the cursor that continues after it. Made once for all who are sent it. */
-export function itemFrame(item: StreamItem): string {
-  const frame = frames.get(item) ?? eventFrame(formatCursor(item.cursor), item.event);
+export function itemFrame(item: StreamItem): Buffer {
+  const made = frames.get(item);
+  if (made) return made;
+  const frame = Buffer.from(eventFrame(formatCursor(item.cursor), item.event));
   frames.set(item, frame);
   return frame;
 }
@@ -44,13 +46,26 @@ export function brokenStatus(error: SallyportError): StreamEvent {
   return { ...common, type: 'status', status: 'stream_failed', is_complete: true, error: error.detail };
 }
 
-/** The frames until their end, or until the key of their reader is gone, which is the last one then. */
-async function* framesWhile(keyGone: AbortSignal, frames: AsyncIterable<string>): AsyncGenerator<string> {
-  for await (const frame of frames) {
-    if (keyGone.aborted) break;
-    yield frame;
-  }
-  if (keyGone.aborted) yield eventFrame(null, brokenStatus(SallyportError.from(keyGone.reason)));
+/** A stream of the frames until their end, or until the key of their reader is gone, which is the last one then. */
+function streamOf(frames: AsyncIterable<string | Buffer>, keyGone: AbortSignal | null): Readable {
+  let goOn = (): void => undefined;
+  const stream = new Readable({
+    read: () => goOn(),
+    destroy(error, done) {
+      goOn();
+      done(error);
+    },
+  });
+  const fill = async (): Promise<void> => {
+    for await (const frame of frames) {
+      if (keyGone?.aborted || stream.destroyed) break;
+      if (!stream.push(frame)) await new Promise<void>((resolve) => (goOn = resolve));
+    }
+    if (keyGone?.aborted) stream.push(eventFrame(null, brokenStatus(SallyportError.from(keyGone.reason))));
+    stream.push(null);
+  };
+  fill().catch((error: unknown) => stream.destroy(error as Error));
+  return stream;
 }
 
 /**
@@ -58,11 +73,11 @@ async function* framesWhile(keyGone: AbortSignal, frames: AsyncIterable<string>)
  * its key is gone, as those of what `OpenRuns` follows do; the last event then says so. Throws `invalid_key` when it is
  * gone already.
  */
-export function sendFrames(reply: FastifyReply, frames: AsyncIterable<string>): FastifyReply {
+export function sendFrames(reply: FastifyReply, frames: AsyncIterable<string | Buffer>): FastifyReply {
   const { keyGone } = reply.request;
   keyGone?.throwIfAborted();
   reply.headers(streamHeaders);
-  return reply.send(Readable.from(keyGone ? framesWhile(keyGone, frames) : frames, { objectMode: false }));
+  return reply.send(streamOf(frames, keyGone));
 }
 
 /** What waiting for the next item came to. */
@@ -72,23 +87,6 @@ export type Pulled<T> =
   | { readonly kind: 'silence' }
   | { readonly kind: 'left' };
 
-function firstOf(settles: Promise<unknown>, ms: number, left: AbortSignal): Promise<'settled' | 'silence' | 'left'> {
-  return new Promise((resolve) => {
-    const finish = (what: 'settled' | 'silence' | 'left') => {
-      clearTimeout(timer);
-      left.removeEventListener('abort', onLeft);
-      resolve(what);
-    };
-    const onLeft = () => finish('left');
-    const timer = setTimeout(() => finish('silence'), ms);
-    left.addEventListener('abort', onLeft, { once: true });
-    settles.then(
-      () => finish('settled'),
-      () => finish('settled'),
-    );
-  });
-}
-
 /**
  * Takes items one at a time for a client that may be slow or leave. Nothing is taken before it is asked for, so a
  * client that does not read holds one item. The source is closed when the client leaves or `close` is called.
@@ -97,6 +95,9 @@ export class Puller<T> {
   readonly #source: AsyncIterator<T>;
   readonly #left: AbortSignal;
   #next: Promise<IteratorResult<T>> | null = null;
+  /** Ends the wait for the next item without it. */
+  #giveUp: (kind: 'silence' | 'left') => void = () => undefined;
+  #silence: { readonly ms: number; readonly timer: NodeJS.Timeout } | null = null;
   #closed = false;
 
   /** Takes from `items` until `left` is aborted. */
@@ -111,18 +112,32 @@ export class Puller<T> {
   async next(ms: number): Promise<Pulled<T>> {
     if (this.#left.aborted) return { kind: 'left' };
     this.#next ??= this.#source.next();
-    const first = await firstOf(this.#next, ms, this.#left);
-    if (first !== 'settled') return { kind: first };
-    const result = await this.#next;
+    this.#watch(ms);
+    const { promise, resolve, reject } = Promise.withResolvers<IteratorResult<T> | 'silence' | 'left'>();
+    this.#giveUp = resolve;
+    this.#next.then(resolve, reject);
+    const first = await promise;
+    if (typeof first === 'string') return { kind: first };
     this.#next = null;
-    return result.done === true ? { kind: 'end' } : { kind: 'item', value: result.value };
+    return first.done === true ? { kind: 'end' } : { kind: 'item', value: first.value };
+  }
+
+  /** One timer serves all items, as nearly all come in time. */
+  #watch(ms: number): void {
+    if (this.#silence?.ms === ms) this.#silence.timer.refresh();
+    else {
+      clearTimeout(this.#silence?.timer);
+      this.#silence = { ms, timer: setTimeout(() => this.#giveUp('silence'), ms) };
+    }
   }
 
   /** Closes the source. It is not waited for: a source that is busy closes when it can. */
   readonly close = (): void => {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#silence?.timer);
     this.#left.removeEventListener('abort', this.close);
+    if (this.#left.aborted) this.#giveUp('left');
     const ending = async () => this.#source.return?.();
     ending().catch(() => undefined); // nobody reads any more
   };

@@ -9,7 +9,7 @@ import type {
   TurnRef,
 } from '../engine/ports.ts';
 import { appendAudit } from './audit.ts';
-import { toJson, type Database } from './database.ts';
+import { laneOf, toJson, type Database } from './database.ts';
 import { appendEvents, prepare } from './log.ts';
 import type { ApprovalTable, Schema } from './schema.ts';
 
@@ -62,7 +62,7 @@ async function request(
 ): ReturnType<ApprovalStore['request']> {
   const prepared = prepare(event);
   const row = { ...toRow(approval), tenant: ref.tenant, conversation: ref.conversation, turn: ref.turn };
-  return database.write(async (sql) => {
+  const write = async (sql: Transaction<Schema>) => {
     const known = await sql
       .selectFrom('approvals')
       .selectAll()
@@ -77,7 +77,8 @@ async function request(
     const [appended] = await appendEvents(sql, ref, approval.createdAt, [prepared], 'waiting');
     await sql.insertInto('approvals').values(row).execute();
     return { approval: toApproval(row), event: appended ?? null };
-  });
+  };
+  return database.write(write, laneOf(ref.tenant, ref.conversation));
 }
 
 async function list(database: Database, filter: ApprovalFilter): Promise<Approval[]> {
@@ -110,7 +111,7 @@ async function decide(
   audit?: AuditEntry,
 ): Promise<Approval | null> {
   const json = toJson(decision);
-  const row = await database.write(async (sql) => {
+  const write = async (sql: Transaction<Schema>) => {
     const decided = await sql
       .updateTable('approvals')
       .set({ status, decided_at: at, decided_by: by, decision: json })
@@ -122,7 +123,8 @@ async function decide(
       .executeTakeFirst();
     if (decided !== undefined && audit !== undefined) await appendAudit(sql, [audit]);
     return decided;
-  });
+  };
+  const row = await database.write(write, laneOf(tenant, id));
   return row === undefined ? null : toApproval(row);
 }
 

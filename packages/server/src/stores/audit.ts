@@ -1,14 +1,14 @@
 import type { Selectable, Transaction } from 'kysely';
 import { auditHash, type ChainLink } from '../engine/audit-chain.ts';
 import type { AuditEntry, AuditRow, AuditStore } from '../engine/ports.ts';
-import { toJson, type Database } from './database.ts';
+import { toJson, toText, type Database } from './database.ts';
 import { rowsPerInsert } from './log.ts';
 import type { AuditTable, Schema } from './schema.ts';
 
 /** The audit log in SQL. */
 export function createAuditStore(database: Database): AuditStore {
   return {
-    append: (entries) => database.write((sql) => appendAudit(sql, entries)),
+    append: (entries) => database.write((sql) => appendAudit(sql, entries), 'audit'),
     async read(tenant, after, limit) {
       let query = database.read.selectFrom('audit').selectAll().where('seq', '>', after).orderBy('seq').limit(limit);
       if (tenant !== null) query = query.where('tenant', '=', tenant);
@@ -49,16 +49,16 @@ export async function appendAudit(sql: Transaction<Schema>, entries: readonly Au
   await sql.updateTable('audit_head').set({ hash: last.hash }).where('id', '=', 'head').execute();
 }
 
-/** The line as it comes back: a database keeps no text that is not valid Unicode, and the hash must fit what it keeps. */
+/** The line as it comes back: the hash must fit what the database keeps. */
 function storable(entry: AuditEntry): AuditEntry {
   const { ref, subject } = entry;
   return {
     ...entry,
-    tenant: entry.tenant.toWellFormed(),
-    actor: entry.actor.toWellFormed(),
-    action: entry.action.toWellFormed(),
-    ref: ref && { conversation: ref.conversation.toWellFormed(), turn: ref.turn.toWellFormed() },
-    subject: subject?.toWellFormed() ?? null,
+    tenant: toText(entry.tenant),
+    actor: toText(entry.actor),
+    action: toText(entry.action),
+    ref: ref && { conversation: toText(ref.conversation), turn: toText(ref.turn) },
+    subject: subject === null ? null : toText(subject),
   };
 }
 

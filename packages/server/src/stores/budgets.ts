@@ -2,12 +2,16 @@ import type { Kysely, Transaction } from 'kysely';
 import type { Account, BudgetStore, Limit, Reserver, Standing, TurnName } from '../engine/ports.ts';
 import type { Database } from './database.ts';
 import type { Schema } from './schema.ts';
-import { utcDay } from './usage.ts';
+import { budgetOf, utcDay } from './usage.ts';
 
 /** What turns reserve of budgets, in SQL. Metered calls lessen it in the transaction that keeps them. */
 export function createBudgetStore(database: Database): BudgetStore {
   return {
-    reserve: (reserver, wantUsd, limits) => database.write((sql) => reserve(sql, reserver, wantUsd, limits)),
+    reserve: (reserver, wantUsd, limits) =>
+      database.write(async (sql) => {
+        await database.alone(sql, budgetOf(reserver.turn.tenant));
+        return reserve(sql, reserver, wantUsd, limits);
+      }),
     async reserved({ tenant, conversation, turn }) {
       const row = await database.read
         .selectFrom('reservations')

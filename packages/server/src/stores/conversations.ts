@@ -70,13 +70,15 @@ async function list(database: Database, filter: ConversationFilter): Promise<Sto
 }
 
 async function fork(sql: Transaction<Schema>, { tenant, from, epoch, id, key, sdkSession, at }: Fork) {
+  // Changes nothing, but no turn can begin before the past is copied.
   const source = await sql
-    .selectFrom('conversations')
-    .selectAll()
+    .updateTable('conversations')
+    .set({ epoch })
     .where('tenant', '=', tenant)
     .where('id', '=', from)
     .where('epoch', '=', epoch)
     .where('status', 'in', ['idle', 'ended'])
+    .returningAll()
     .executeTakeFirst();
   if (source === undefined) return null;
   const made = await sql

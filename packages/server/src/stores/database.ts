@@ -8,14 +8,29 @@ export interface Database {
   readonly read: Kysely<Schema>;
   /**
    * Runs the work in one transaction and resolves when it is on disk; rejects, with nothing changed, when the work throws.
-   * Writes happen one after the other, in the order of the calls. The work must await nothing but its own SQL.
+   * Writes of one lane happen one after the other, in the order of the calls. The work must await nothing but its own
+   * SQL, and is run again where the database asked for that.
    */
-  write<T>(work: (transaction: Transaction<Schema>) => Promise<T>): Promise<T>;
+  write<T>(work: Work<T>, lane?: string): Promise<T>;
+  /**
+   * Lets no other transaction, of whatever process, that names the same thing go on before the end of this one: for what
+   * is decided by rows that may not be there yet.
+   */
+  alone(transaction: Transaction<Schema>, thing: readonly string[]): Promise<void>;
   /** Waits for the writes that were begun. */
   close(): Promise<void>;
 }
 
-/** Brings the schema up to date and gives the database. Closes the connection when that fails. */
+/** What happens in one transaction. */
+export type Work<T> = (transaction: Transaction<Schema>) => Promise<T>;
+
+/** The lane of what is written of a conversation, or of a session of Claude Code. */
+export const laneOf = (tenant: string, name: string): string => JSON.stringify([tenant, name]);
+
+/**
+ * Brings the schema up to date and gives a database of one connection, on which all writes are of one lane. Closes the
+ * connection when that fails.
+ */
 export async function createDatabase(connection: Kysely<Schema>): Promise<Database> {
   try {
     await migrate(connection);
@@ -32,6 +47,7 @@ export async function createDatabase(connection: Kysely<Schema>): Promise<Databa
       last = done.catch(() => undefined);
       return done;
     },
+    alone: async () => undefined,
     async close() {
       await last;
       await connection.destroy();
@@ -43,3 +59,6 @@ export async function createDatabase(connection: Kysely<Schema>): Promise<Databa
 export function toJson(value: unknown): string {
   return JSON.stringify(value) ?? 'null';
 }
+
+/** Text as any database gives it back: valid Unicode without NUL. */
+export const toText = (text: string): string => text.toWellFormed().replaceAll('\0', '\u{fffd}');

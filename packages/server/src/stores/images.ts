@@ -1,6 +1,6 @@
 import type { Transaction } from 'kysely';
 import { StaleEpochError, type FileImage, type ImageStore, type TurnEnd, type TurnRef } from '../engine/ports.ts';
-import { toJson, type Database } from './database.ts';
+import { laneOf, toJson, type Database } from './database.ts';
 import type { Schema } from './schema.ts';
 
 /** What conversations change, in SQL. The images of a conversation are settled by the end of its turns. */
@@ -34,7 +34,7 @@ const selectOf = (database: Database, tenant: string, conversation: string) =>
 /** Throws `StaleEpochError`: another writer may have changed the file since. */
 async function before(database: Database, ref: TurnRef, path: string, content: string | null): Promise<void> {
   const json = toJson(content);
-  await database.write(async (sql) => {
+  const write = async (sql: Transaction<Schema>) => {
     const written = await sql
       .insertInto('images')
       .columns(['tenant', 'conversation', 'path', 'before', 'after', 'settled'])
@@ -58,7 +58,8 @@ async function before(database: Database, ref: TurnRef, path: string, content: s
       .onConflict((conflict) => conflict.columns(['tenant', 'conversation', 'path']).doUpdateSet({ settled: 0 }))
       .executeTakeFirst();
     if (written.numInsertedOrUpdatedRows !== 1n) throw new StaleEpochError(ref);
-  });
+  };
+  await database.write(write, laneOf(ref.tenant, ref.conversation));
 }
 
 /** Files with the JSON of their text. */

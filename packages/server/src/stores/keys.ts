@@ -2,7 +2,7 @@ import type { Selectable, Transaction } from 'kysely';
 import type { Clock } from '../engine/clock.ts';
 import { KeyTakenError, type AuditEntry, type KeyRecord, type KeyStore } from '../engine/ports.ts';
 import { appendAudit } from './audit.ts';
-import { toJson, type Database } from './database.ts';
+import { laneOf, toJson, type Database } from './database.ts';
 import type { KeyTable, Schema } from './schema.ts';
 
 /** Keys in SQL, by the hashes of their secrets. */
@@ -74,7 +74,7 @@ async function update(
   audit: AuditEntry,
   more?: (sql: Transaction<Schema>) => Promise<void>,
 ): Promise<boolean> {
-  return database.write(async (sql) => {
+  const write = async (sql: Transaction<Schema>) => {
     const updated = await sql
       .updateTable('keys')
       // Read here and not before, as the transaction may have waited for others.
@@ -87,7 +87,8 @@ async function update(
     await more?.(sql);
     await appendAudit(sql, [audit]);
     return true;
-  });
+  };
+  return database.write(write, laneOf(tenant, name));
 }
 
 /** Makes the current secret the previous one, in place of an older one, and the given one current. */

@@ -2,7 +2,7 @@ import type { LogEvent, LogEventBody } from '@sallyport/protocol';
 import type { Transaction } from 'kysely';
 import { StaleEpochError, type TurnRef } from '../engine/ports.ts';
 import { toJson, type Database } from './database.ts';
-import type { Schema } from './schema.ts';
+import type { EventTable, Schema } from './schema.ts';
 
 /** A body with its JSON, made before the transaction so that nothing but SQL happens in it. */
 export interface Prepared {
@@ -123,5 +123,17 @@ export async function readEvents(
     .orderBy('seq')
     .limit(limit)
     .execute();
-  return rows.map(({ seq, turn, at, payload }): LogEvent => ({ seq, turn, at, body: JSON.parse(payload) }));
+  return rows.map(toEvent);
 }
+
+export const toEvent = ({
+  seq,
+  turn,
+  at,
+  payload,
+}: Omit<EventTable, 'tenant' | 'conversation' | 'type'>): LogEvent => ({
+  seq,
+  turn,
+  at,
+  body: JSON.parse(payload),
+});

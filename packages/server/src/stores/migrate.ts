@@ -13,16 +13,22 @@ const migrations: Readonly<Record<string, Migration>> = {
  * changed, when the database was written by a newer version.
  */
 export async function migrate(db: Kysely<Schema>, known = migrations): Promise<void> {
-  const newer = (await appliedMigrations(db)).find((name) => !Object.hasOwn(known, name));
-  if (newer !== undefined) {
-    throw new Error(
-      `the database was written by a newer version of Sallyport: this version does not know its migration ` +
-        `"${newer}"; run the newer version, or restore a backup made before it`,
-    );
-  }
+  await refuseNewer(db, known);
   const migrator = new Migrator({ db, provider: { getMigrations: async () => ({ ...known }) } });
   const { error } = await migrator.migrateToLatest();
-  if (error !== undefined) throw error;
+  if (error === undefined) return;
+  // A newer version may have come first while this one waited.
+  await refuseNewer(db, known);
+  throw error;
+}
+
+async function refuseNewer(db: Kysely<Schema>, known: Readonly<Record<string, Migration>>): Promise<void> {
+  const newer = (await appliedMigrations(db)).find((name) => !Object.hasOwn(known, name));
+  if (newer === undefined) return;
+  throw new Error(
+    `the database was written by a newer version of Sallyport: this version does not know its migration ` +
+      `"${newer}"; run the newer version, or restore a backup made before it`,
+  );
 }
 
 async function appliedMigrations(db: Kysely<Schema>): Promise<string[]> {

@@ -8,25 +8,10 @@ import { sql, type Kysely } from 'kysely';
 import { chainStart, verifyChain } from '../engine/audit-chain.ts';
 import { systemClock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
-import { approvalStoreContract } from '../testing/approval-store.ts';
+import { storeContracts } from '../testing/all-stores.ts';
 import { anEntry } from '../testing/audit-entries.ts';
-import { auditStoreContract } from '../testing/audit-store.ts';
-import { budgetStoreContract } from '../testing/budget-store.ts';
-import { claimContract } from '../testing/claim-store.ts';
-import { conversationStoreContract } from '../testing/conversation-store.ts';
 import { aDirectory } from '../testing/directory.ts';
-import { imageStoreContract } from '../testing/image-store.ts';
-import { keyStoreContract } from '../testing/key-store.ts';
-import { retentionContract } from '../testing/retention.ts';
-import { stopStoreContract } from '../testing/stop-store.ts';
-import { tenancyContract } from '../testing/tenancy.ts';
-import { tenantStoreContract } from '../testing/tenant-store.ts';
-import { ticketStoreContract } from '../testing/ticket-store.ts';
-import { transcriptStoreContract } from '../testing/transcript-store.ts';
-import { turnStatesContract } from '../testing/turn-states.ts';
-import { turnStoreContract } from '../testing/turn-store.ts';
 import { aText, anAccept, anEnd } from '../testing/turns.ts';
-import { usageStoreContract } from '../testing/usage-store.ts';
 import { createDatabase } from './database.ts';
 import { migrate } from './migrate.ts';
 import { openSqlite } from './sqlite.ts';
@@ -41,22 +26,7 @@ async function makeSqlite(t: TestContext): Promise<Stores> {
   return stores;
 }
 
-turnStoreContract(async (t) => (await makeSqlite(t)).turns);
-turnStatesContract(makeSqlite);
-claimContract(async (t) => (await makeSqlite(t)).turns);
-conversationStoreContract(makeSqlite);
-retentionContract(makeSqlite);
-approvalStoreContract(makeSqlite);
-imageStoreContract(makeSqlite);
-ticketStoreContract(async (t) => (await makeSqlite(t)).tickets);
-transcriptStoreContract(async (t) => (await makeSqlite(t)).transcripts);
-usageStoreContract(async (t) => (await makeSqlite(t)).usage);
-budgetStoreContract(makeSqlite);
-keyStoreContract(makeSqlite);
-stopStoreContract(makeSqlite);
-tenantStoreContract(makeSqlite);
-auditStoreContract(makeSqlite);
-tenancyContract(makeSqlite);
+storeContracts(makeSqlite);
 
 test('what was committed is there after a restart, under the same schema', async (t) => {
   const dataDir = join(aDirectory(t), 'made', 'here');

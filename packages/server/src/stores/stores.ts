@@ -21,6 +21,7 @@ import { createDatabase, type Database } from './database.ts';
 import { createImageStore } from './images.ts';
 import { createKeyStore } from './keys.ts';
 import { takeDataDirectory } from './lock.ts';
+import { openPostgres } from './postgres.ts';
 import { openSqlite } from './sqlite.ts';
 import { createStopStore } from './stops.ts';
 import { createTenantStore } from './tenants.ts';
@@ -50,17 +51,22 @@ export interface Stores {
 export interface StoreOptions {
   /** Made with mode 0700 when missing. */
   readonly dataDir: string;
+  /** Address of a Postgres database; null or not given: SQLite in the data directory. */
+  readonly databaseUrl?: string | null;
   readonly clock: Clock;
 }
 
 /**
- * Opens the stores in a data directory that this process alone may use from then on. Throws one readable line when
- * another server uses it, when it cannot be used, or when its database was written by a newer version.
+ * Opens the stores, in a data directory and a database that this process alone may use from then on. Throws one readable
+ * line when another server uses them, when they cannot be used, or when the database was written by a newer version.
  */
-export async function openStores({ dataDir, clock }: StoreOptions): Promise<Stores> {
+export async function openStores({ dataDir, databaseUrl = null, clock }: StoreOptions): Promise<Stores> {
   const directory = takeDataDirectory(dataDir);
   try {
-    const database = await createDatabase(openSqlite(directory.database));
+    const database =
+      databaseUrl === null
+        ? await createDatabase(openSqlite(directory.database))
+        : await openPostgres({ url: databaseUrl, clock });
     return {
       ...storesOf(database, clock),
       async close() {

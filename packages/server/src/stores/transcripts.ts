@@ -1,5 +1,7 @@
+import type { Transaction } from 'kysely';
 import type { TranscriptEntry, TranscriptKey, TranscriptStore } from '../engine/ports.ts';
-import { toJson, type Database } from './database.ts';
+import { laneOf, toJson, type Database } from './database.ts';
+import type { Schema } from './schema.ts';
 
 /** Claude Code's transcripts in SQL. Entries are kept as the JSON they came as and never looked into but for `uuid`. */
 export function createTranscriptStore(database: Database): TranscriptStore {
@@ -39,7 +41,9 @@ async function append(
     uuid: typeof entry['uuid'] === 'string' ? entry['uuid'] : null,
     entry: toJson(entry),
   }));
-  await database.write(async (sql) => {
+  const write = async (sql: Transaction<Schema>) => {
+    // A process that lost its turn may still be writing.
+    await database.alone(sql, ['transcript', tenant, session, subpath]);
     const { last } = await sql
       .selectFrom('transcripts')
       .select((column) => column.fn.coalesce(column.fn.max('position'), column.lit(0)).as('last'))
@@ -57,7 +61,8 @@ async function append(
         )
         .execute();
     }
-  });
+  };
+  await database.write(write, laneOf(tenant, session));
 }
 
 async function load(database: Database, { tenant, session, subpath }: TranscriptKey) {

@@ -16,9 +16,9 @@ import {
 import { settlePending } from './approvals.ts';
 import { appendAudit } from './audit.ts';
 import { claimed, deleteClaim, insertClaim, refuseTaken, sweepClaims } from './claims.ts';
-import { toJson, type Database } from './database.ts';
+import { laneOf, toJson, type Database, type Work } from './database.ts';
 import { prepareFiles, settleImages } from './images.ts';
-import { appendEvents, insertEvents, liveTurn, prepare, readEvents, reserve } from './log.ts';
+import { appendEvents, insertEvents, liveTurn, prepare, readEvents, reserve, toEvent } from './log.ts';
 import { conversationRow, toConversation, toTurn } from './rows.ts';
 import type { Schema } from './schema.ts';
 
@@ -30,7 +30,7 @@ export function createTurnStore(database: Database, clock: Clock): TurnStore {
     begin: (ref, at) => begin(database, ref, at),
     async append(ref, at, events, state, audit = []) {
       const prepared = events.map(prepare);
-      return database.write(async (sql) => {
+      return writeTurn(database, ref, async (sql) => {
         const appended = await appendEvents(sql, ref, at, prepared, state);
         await appendAudit(sql, audit);
         return appended;
@@ -55,13 +55,19 @@ export function createTurnStore(database: Database, clock: Clock): TurnStore {
   };
 }
 
+const writeTurn = <T>(
+  database: Database,
+  { tenant, conversation }: Omit<TurnRef, 'epoch'>,
+  work: Work<T>,
+): Promise<T> => database.write(work, laneOf(tenant, conversation));
+
 async function accept(database: Database, accepted: AcceptTurn): ReturnType<TurnStore['accept']> {
   const { conversation, turn, at, claim } = accepted;
   const request = toJson(accepted.request);
   const row = conversationRow(conversation);
   const prepared = accepted.events.map(prepare);
   const ref: TurnRef = { tenant: conversation.tenant, conversation: conversation.id, turn, epoch: 1 };
-  return database.write(async (sql) => {
+  return writeTurn(database, ref, async (sql) => {
     const inserted = await sql
       .insertInto('conversations')
       .values({ ...row, status: 'running', epoch: ref.epoch, last_seq: prepared.length, last_active_at: at })
@@ -81,7 +87,7 @@ async function acceptNext(database: Database, next: AcceptNextTurn): ReturnType<
   const { tenant, conversation, turn, at, claim } = next;
   const request = toJson(next.request);
   const prepared = next.events.map(prepare);
-  return database.write(async (sql) => {
+  return writeTurn(database, next, async (sql) => {
     const row = await sql
       .updateTable('conversations')
       .set((column) => ({
@@ -116,7 +122,7 @@ async function insertTurn(sql: Transaction<Schema>, ref: TurnRef, request: strin
 
 /** A turn that was taken over while it waited goes on waiting. */
 async function begin(database: Database, ref: TurnRef, at: number): Promise<void> {
-  await database.write(async (sql) => {
+  await writeTurn(database, ref, async (sql) => {
     const updated = await liveTurn(sql, ref)
       .set((column) => ({
         state: column
@@ -134,7 +140,7 @@ async function begin(database: Database, ref: TurnRef, at: number): Promise<void
 
 async function count(database: Database, ref: TurnRef, { batches, activeMs }: TurnCounters): Promise<void> {
   const counters = { batches, active_ms: Math.round(activeMs) };
-  await database.write(async (sql) => {
+  await writeTurn(database, ref, async (sql) => {
     const updated = await liveTurn(sql, ref).set(counters).executeTakeFirst();
     if (updated.numUpdatedRows !== 1n) throw new StaleEpochError(ref);
   });
@@ -145,8 +151,14 @@ async function finish(database: Database, ref: TurnRef, end: TurnEnd): Promise<L
   const prepared = prepare({ type: 'result', result: end.result, code });
   const result = toJson(end.result);
   const files = prepareFiles(end.files);
-  return database.write(async (sql) => {
-    const before = await reserve(sql, ref, at, 1, 'idle');
+  return writeTurn(database, ref, async (sql) => {
+    const before = await reserve(sql, ref, at, 1, 'idle').catch(async (error: unknown) => {
+      // Whoever ends a turn may have heard nothing of it, and ends it again.
+      const stored = await storedEnd(sql, ref, result);
+      if (stored === null) throw error;
+      return stored;
+    });
+    if (typeof before === 'object') return before;
     const ended = await liveTurn(sql, ref).set({ state, result, code, ended_at: at }).executeTakeFirst();
     if (ended.numUpdatedRows !== 1n) throw new StaleEpochError(ref);
     await settlePending(sql, ref.tenant, ref.turn, 'cancelled', at);
@@ -155,6 +167,27 @@ async function finish(database: Database, ref: TurnRef, end: TurnEnd): Promise<L
     const [event] = await insertEvents(sql, ref, at, [prepared], before);
     return event as LogEvent;
   });
+}
+
+/** The last event of a turn that this writer has ended with this result; null when there is none. */
+async function storedEnd(sql: Transaction<Schema>, ref: TurnRef, result: string): Promise<LogEvent | null> {
+  const row = await sql
+    .selectFrom('turns')
+    .innerJoin('events', (join) =>
+      join
+        .onRef('events.tenant', '=', 'turns.tenant')
+        .onRef('events.conversation', '=', 'turns.conversation')
+        .onRef('events.turn', '=', 'turns.id'),
+    )
+    .select(['events.seq', 'events.turn', 'events.at', 'events.payload'])
+    .where('turns.tenant', '=', ref.tenant)
+    .where('turns.id', '=', ref.turn)
+    .where('turns.conversation', '=', ref.conversation)
+    .where('turns.epoch', '=', ref.epoch)
+    .where('turns.result', '=', result)
+    .where('events.type', '=', 'result')
+    .executeTakeFirst();
+  return row === undefined ? null : toEvent(row);
 }
 
 async function takeUnfinished(database: Database): Promise<UnfinishedTurn[]> {

@@ -40,6 +40,9 @@ export function createUsageStore(database: Database): UsageStore {
   };
 }
 
+/** Names what a tenant has spent and reserved: who reads its sums to change it is alone with it. */
+export const budgetOf = (tenant: string): string[] => ['budget', tenant];
+
 /** The day of UTC that a time is in, as `2026-11-21`. */
 export const utcDay = (at: number): string => new Date(at).toISOString().slice(0, 10);
 
@@ -47,6 +50,7 @@ async function record(database: Database, call: ModelCall): Promise<void> {
   const row = toRow(call);
   const day = toDay(call);
   await database.write(async (sql) => {
+    await database.alone(sql, budgetOf(row.tenant));
     const inserted = await sql
       .insertInto('usage')
       .values(row)

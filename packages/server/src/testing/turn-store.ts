@@ -3,7 +3,7 @@ import type { LogEvent } from '@sallyport/protocol';
 import fc from 'fast-check';
 import { StaleEpochError, type TurnRef, type TurnStore } from '../engine/ports.ts';
 import { awkwardJson, declare, type MakeStore, type Promises } from './contract.ts';
-import { aText, aToolStart, anAccept, anEnd } from './turns.ts';
+import { aNext, aText, aToolStart, anAccept, anEnd } from './turns.ts';
 
 /** What every `TurnStore` promises. */
 export function turnStoreContract(makeStore: MakeStore<TurnStore>): void {
@@ -17,6 +17,9 @@ const texts = (events: readonly LogEvent[]) =>
 
 const all = (store: TurnStore, ref: TurnRef) => store.read(ref.tenant, ref.conversation, 0, 1_000_000);
 
+/** An end that another writer might tell. */
+const anotherEnd = { ...anEnd, result: { ...anEnd.result, request_id: 'another' } };
+
 /** Every write of the turn is refused and leaves no trace. */
 async function isStale(store: TurnStore, ref: TurnRef): Promise<void> {
   const before = await all(store, ref);
@@ -25,7 +28,7 @@ async function isStale(store: TurnStore, ref: TurnRef): Promise<void> {
   await rejects(store.append(ref, at, [], 'waiting'), StaleEpochError);
   await rejects(store.begin(ref, at), StaleEpochError);
   await rejects(store.count(ref, { batches: 9, activeMs: 9 }), StaleEpochError);
-  await rejects(store.finish(ref, anEnd), StaleEpochError);
+  await rejects(store.finish(ref, anotherEnd), StaleEpochError);
   deepStrictEqual(await all(store, ref), before);
 }
 
@@ -138,7 +141,7 @@ const promises: Promises<TurnStore> = {
   'a turn ends exactly once, and nothing is written after it': async (store) => {
     const { ref } = await store.accept(anAccept('c', 'default', [aText('a')]));
     await store.begin(ref, at);
-    const outcomes = await Promise.allSettled([store.finish(ref, anEnd), store.finish(ref, anEnd)]);
+    const outcomes = await Promise.allSettled([store.finish(ref, anEnd), store.finish(ref, anotherEnd)]);
     deepStrictEqual(
       outcomes.map(({ status }) => status),
       ['fulfilled', 'rejected'],
@@ -148,6 +151,18 @@ const promises: Promises<TurnStore> = {
     ]);
     await isStale(store, ref);
     deepStrictEqual(await store.takeUnfinished(), []);
+  },
+
+  'an end that is told again, as its answer was lost, is the same end': async (store) => {
+    const { ref } = await store.accept(anAccept('c', 'default', [aText('a')]));
+    const event = await store.finish(ref, anEnd);
+    deepStrictEqual(await store.finish(ref, { ...anEnd, at: anEnd.at + 1 }), event);
+    strictEqual((await all(store, ref)).length, 2);
+    await rejects(store.finish({ ...ref, epoch: ref.epoch + 1 }, anEnd), StaleEpochError);
+    const next = await store.acceptNext(aNext('c', 'another turn'));
+    deepStrictEqual(await store.finish(ref, anEnd), event);
+    strictEqual((await all(store, ref)).length, 3);
+    strictEqual((await store.takeUnfinished())[0]?.turn.ref.turn, next?.ref.turn);
   },
 
   'a turn can end before it began': async (store) => {

@@ -1,81 +1,9 @@
 import type { Readable } from 'node:stream';
 import type { ErrorCode, FileInput, LogEventBody, StopReason } from '@sallyport/protocol';
+import type { BrokerGrant, BrokerTurn, CallVerdict } from './broker.ts';
 import type { ModelCall } from './records.ts';
+import type { SallyportError } from '../errors.ts';
 import type { Profile, TurnRef } from './store.ts';
-
-/** Why a model call finally failed, as the broker saw it. */
-export interface UpstreamFailure {
-  readonly code: ErrorCode;
-  /** Seconds the upstream asked to wait. */
-  readonly retryAfter: number | undefined;
-  /** For logs only. */
-  readonly cause: string;
-}
-
-/** What the broker must know of a turn to pass its model calls. */
-export interface BrokerGrant {
-  readonly ref: TurnRef;
-  readonly key: string;
-  /** The only model the turn may call. */
-  readonly model: string;
-  /** Most that the turn may have spent before another call is passed. */
-  readonly budgetUsd: number | null;
-  /** Asked before every call, and before every repeated try. When it rejects, no call is passed. */
-  readonly mayCall: RunHost['mayCall'];
-  /** Most answers of the model; a further call is refused. Calls that offer no tools are not counted where the run has tools. */
-  readonly maxCalls: number;
-  /** True when the run has tools. */
-  readonly hasTools: boolean;
-  /** True: a model answer holds at most one tool call, so that a pending approval loses no other call. */
-  readonly singleToolCalls: boolean;
-  /** Answers and spend of the turn before: a turn that was taken over goes on counting. */
-  readonly before: { readonly calls: number; readonly spentUsd: number };
-  /** No call is passed before it resolves. */
-  readonly ready: Promise<unknown>;
-  /** Called before each repeated try of a model call. */
-  readonly onRetry: (attempt: number, reason: string) => void;
-}
-
-/**
- * Whether a call of the model may be made. `alone`: only while the turn makes no other, and only at a known price, as a
- * budget counts it. `no`: a budget is used up.
- */
-export type CallVerdict = 'yes' | 'alone' | 'no';
-
-/** The model calls of one turn. */
-export interface BrokerTurn {
-  readonly calls: readonly ModelCall[];
-  /** What the turn has spent, before this process too. */
-  spentUsd(): number;
-  /** Resolves when the process asks for its first call. */
-  readonly asked: Promise<void>;
-  /** True once a call was refused because a budget was reached. */
-  budgetReached(): boolean;
-  /** True once a call was refused because `maxCalls` was reached. */
-  callsReached(): boolean;
-  /** The last final failure, if the last call failed. */
-  failure(): UpstreamFailure | null;
-  /** Resolves when every call's usage is stored; rejects when one could not be. No further call is passed after it is called. */
-  settle(): Promise<void>;
-}
-
-/** A process's way to the model: a token that is worth nothing elsewhere. */
-export interface BrokerPass {
-  readonly token: string;
-  bind(grant: BrokerGrant): BrokerTurn;
-  /** Ends all calls of the process at once and forgets the token. */
-  revoke(): void;
-}
-
-/** The only way from a process to the model. */
-export interface Broker {
-  /** Unix socket that speaks the Messages API. */
-  readonly socketPath: string;
-  issue(): BrokerPass;
-  /** The last known state of the upstream; never a call. */
-  health(): { readonly ok: boolean; readonly code: ErrorCode | null };
-  close(): Promise<void>;
-}
 
 /** A tool call as Claude Code is about to run it. */
 export interface ToolCall {
@@ -162,6 +90,13 @@ export interface TranscriptState {
 
 /** The engine's side of a run. The runner calls it; what it throws stops the run. */
 export interface RunHost {
+  /** Milliseconds for which the run may wait for its place; `Infinity`: for however long it takes. */
+  timeLeftMs(): number;
+  /**
+   * Told where in the line the run is, 1 being the next, when it begins to wait for a process, and again when that has
+   * changed, about once a second at most. Always told 0 when it waits no longer.
+   */
+  queued(place: number): void;
   /** A piece of the text or thinking block that is open. Not awaited. */
   delta(block: 'text' | 'thinking', text: string): void;
   /**
@@ -209,14 +144,27 @@ export interface LiveProcess {
   readonly id: string;
   readonly pid: number;
   readonly startedAt: number;
-  /** `idle`: it waits for the next turn of its conversation. */
-  readonly state: 'starting' | 'running' | 'idle';
-  /** What it works for, or did last; null while it is starting. */
+  /** What it has resident, in bytes; 0 where the system does not tell. */
+  readonly memoryBytes: number;
+  /** How many sessions were in it. */
+  readonly sessions: number;
+  /**
+   * `idle`: it waits for the next turn of its conversation. `cleared`: for any first turn of its tenant with the same
+   * settings. `spare`: for anybody.
+   */
+  readonly state: 'starting' | 'running' | 'idle' | 'cleared' | 'spare';
+  /** What it works for, or did last; null while it is starting or a spare. */
   readonly order: Pick<RunOrder, 'ref' | 'profile'> | null;
 }
 
 /** Runs Claude Code. The only way of the engine to it. */
 export interface Runner {
+  /**
+   * Why a run of this key would be refused now, with an honest time to come again; null when it would run, or wait
+   * within its time. No I/O. Whoever is told null is expected to run soon, and `notComing` is to be told else.
+   */
+  refuse(who: Pick<TurnRef, 'tenant'> & Pick<RunOrder, 'key'>, timeLeftMs: number): SallyportError | null;
+  notComing(): void;
   /**
    * Runs one turn. Resolves when its process has ended or was given back; aborting the signal stops it within seconds.
    * Rejects with `overloaded`, `workspace_not_accessible`, `isolation_unavailable` or `agent_crashed` when it could not run.
@@ -224,6 +172,11 @@ export interface Runner {
   run(order: RunOrder, host: RunHost, signal: AbortSignal): Promise<RunEnd>;
   /** Where a turn stands in the transcript of a session. */
   transcriptState(tenant: string, session: string, messageUuid: string): Promise<TranscriptState>;
+  /**
+   * Starts the process of a conversation that is about to go on, unless it is there already or there is no place. Nothing
+   * is said to it. Resolves when it is there, or is not to be; never rejects.
+   */
+  warm(order: RunOrder): Promise<void>;
   /** Ends the process that stays for a conversation, given by its session, if there is one. Nothing of it may be running. */
   free(tenant: string, session: string): Promise<void>;
   /** Frees a conversation, given by its session, and deletes what is kept of its files. Nothing of it may be running. */

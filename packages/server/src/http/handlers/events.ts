@@ -30,7 +30,7 @@ async function* framesOf(
   puller: Puller<StreamItem>,
   heartbeatMs: number,
   log: FastifyBaseLogger,
-): AsyncGenerator<string> {
+): AsyncGenerator<string | Buffer> {
   try {
     yield heartbeatFrame;
     for (;;) {

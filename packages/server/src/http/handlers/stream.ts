@@ -23,7 +23,9 @@ function endedEarly({ isClosing }: Timing): SallyportError {
   return new SallyportError(isClosing() ? 'not_ready' : 'internal', { cause });
 }
 
-const saysNothingYet = ({ event }: StreamItem): boolean => event.type === 'status' || event.type === 'retry';
+/** That a run waits is told at once: it may be long. */
+const saysNothingYet = ({ event }: StreamItem): boolean =>
+  event.type === 'retry' || (event.type === 'status' && event.status !== 'queued');
 
 /**
  * Holds the first events back until one of them decides that there is an answer, or a heartbeat is due, so that a run
@@ -63,30 +65,24 @@ interface Stream {
   readonly log: FastifyBaseLogger;
 }
 
-/** Frames of the events from the held ones on. Ends without its last line when the client has left. */
-async function* framesAfter(stream: Stream): AsyncGenerator<string> {
+/**
+ * Frames of the events from the held ones on. Ends without its last line when the client has left. When the source fails
+ * a run of this client is stopped and the last event says so.
+ */
+async function* framesOf(stream: Stream): AsyncGenerator<string | Buffer> {
   const { puller, held, timing } = stream;
-  for (const item of held) yield itemFrame(item);
-  let complete = held.some(({ event }) => event.is_complete);
-  if (held.length === 0) yield heartbeatFrame;
-  while (!complete) {
-    const pulled = await puller.next(timing.heartbeatMs);
-    if (pulled.kind === 'left') return;
-    if (pulled.kind === 'end') throw endedEarly(timing);
-    if (pulled.kind === 'silence') {
-      yield heartbeatFrame;
-      continue;
-    }
-    yield itemFrame(pulled.value);
-    complete = pulled.value.event.is_complete;
-  }
-  yield doneFrame;
-}
-
-/** The frames of a stream. When its source fails a run of this client is stopped and the last event says so. */
-async function* framesOf(stream: Stream): AsyncGenerator<string> {
   try {
-    yield* framesAfter(stream);
+    for (const item of held) yield itemFrame(item);
+    let complete = held.some(({ event }) => event.is_complete);
+    if (held.length === 0) yield heartbeatFrame;
+    while (!complete) {
+      const pulled = await puller.next(timing.heartbeatMs);
+      if (pulled.kind === 'left') return;
+      if (pulled.kind === 'end') throw endedEarly(timing);
+      yield pulled.kind === 'silence' ? heartbeatFrame : itemFrame(pulled.value);
+      complete = pulled.kind === 'item' && pulled.value.event.is_complete;
+    }
+    yield doneFrame;
   } catch (thrown) {
     const error = SallyportError.from(thrown);
     if (error.code !== 'not_ready') stream.log.error({ err: thrown }, 'a stream broke off');
@@ -98,7 +94,7 @@ async function* framesOf(stream: Stream): AsyncGenerator<string> {
     yield eventFrame(null, brokenResult(error, await stream.turn.ended));
     yield doneFrame;
   } finally {
-    stream.puller.close();
+    puller.close();
   }
 }
 
