@@ -105,7 +105,7 @@ async function attempt(
     if (!stays) pass.revoke();
     signal.removeEventListener('abort', abort);
   }
-  if (waiting !== null && (await cameToNothing(said, waiting, tried))) return null;
+  if (waiting !== null && cameToNothing(said, waiting, tried)) return null;
   if (stays && order.stay) parts.live.put(order, process);
   else if (stays) parts.live.recycle(order, process);
   return { ...outcomeFrom(said, tried), model: turn.model, calls: brokerTurn.calls };
@@ -168,6 +168,8 @@ async function converse(claude: ClaudeProcess, process: RunProcess, tried: Attem
     await Promise.race([listening, delay(lastWordsMs, undefined, { ref: false })]);
   }
   const said = await Promise.race([listening, Promise.resolve(silence)]);
+  // What answers then has not run what was sent: the turn is as untouched as if the process had been dead.
+  if (process.parked !== null && said.result?.is_error === true && (await claude.refused())) return silence;
   // Claude Code hands over a result only after the transcript before it was taken.
   const handedOver = recovery === null ? process.mirror.holds(messageUuid) : process.mirror.begun;
   if (said.result !== null && turn.stop === null && !handedOver) {
@@ -258,15 +260,9 @@ async function settle(turn: Turn, brokerTurn: BrokerTurn): Promise<void> {
 }
 
 /** True when the process refused the turn, or was dead before anything was said, asked, called or stored. */
-async function cameToNothing(
-  said: Said,
-  { mirror, parked, claude }: RunProcess,
-  { order, turn, brokerTurn }: Attempt,
-): Promise<boolean> {
-  if (turn.stop !== null || turn.touched || brokerTurn.calls.length > 0 || mirror.holds(order.messageUuid))
-    return false;
-  if (said.result === null) return true;
-  return parked !== null && said.result.is_error && (await claude?.refused()) === true;
+function cameToNothing(said: Said, { mirror }: RunProcess, { order, turn, brokerTurn }: Attempt): boolean {
+  if (said.result !== null || turn.stop !== null || turn.touched) return false;
+  return brokerTurn.calls.length === 0 && !mirror.holds(order.messageUuid);
 }
 
 function outcomeFrom(said: Said, { order, turn, brokerTurn }: Attempt): Outcome {
