@@ -4,11 +4,13 @@ import type { AuditEntry, AuditRow, AuditStore } from '../engine/ports.ts';
 import { toJson, toText, type Database } from './database.ts';
 import { rowsPerInsert } from './log.ts';
 import type { AuditTable, Schema } from './schema.ts';
+import { Together } from './together.ts';
 
 /** The audit log in SQL. */
 export function createAuditStore(database: Database): AuditStore {
+  const together = new Together<AuditEntry>((entries) => database.write((sql) => appendAudit(sql, entries), 'audit'));
   return {
-    append: (entries) => database.write((sql) => appendAudit(sql, entries), 'audit'),
+    append: (entries) => together.add(entries),
     async read(tenant, after, limit) {
       let query = database.read.selectFrom('audit').selectAll().where('seq', '>', after).orderBy('seq').limit(limit);
       if (tenant !== null) query = query.where('tenant', '=', tenant);
