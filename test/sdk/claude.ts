@@ -34,18 +34,33 @@ export const allow = {
   hookSpecificOutput: { hookEventName: 'PreToolUse' as const, permissionDecision: 'allow' as const },
 };
 
-/** Starts Claude Code the way this service does, but for what `options` change. */
-export async function startClaude(script: Script | Brain, options: Partial<Options> = {}): Promise<Claude> {
+/** What Claude Code is started with, and where. */
+export interface Setting extends Pick<Claude, 'simulator' | 'workspace' | 'configDir'> {
+  readonly options: Options;
+  /** The process. Throws before it is started. */
+  child(): ChildProcess;
+  /** Ends what is left and deletes everything. */
+  close(): Promise<void>;
+}
+
+/** Prepares a start of Claude Code the way this service does it, but for what `options` change. */
+export async function setUp(script: Script | Brain, options: Partial<Options> = {}): Promise<Setting> {
   const base = await realpath(await mkdtemp(join(tmpdir(), 'sp-sdk-')));
   const workspace = options.cwd ?? join(base, 'workspace');
   const configDir = join(base, 'config');
   await mkdir(workspace, { recursive: true });
   await mkdir(configDir);
   const simulator = await startSimulator({ script });
-  const input = new PassThrough({ objectMode: true });
   let child: ChildProcess | null = null;
-  const session = query({
-    prompt: input as AsyncIterable<SDKUserMessage>,
+  const process = () => {
+    if (child === null) throw new Error('Claude Code was not started');
+    return child;
+  };
+  return {
+    simulator,
+    workspace,
+    configDir,
+    child: process,
     options: {
       cwd: workspace,
       env: {
@@ -77,22 +92,32 @@ export async function startClaude(script: Script | Brain, options: Partial<Optio
           signal: spawning.signal,
         });
         started.on('error', () => {});
+        // The SDK listens more often for a process that is parked.
+        started.setMaxListeners(0);
         child = started;
         return started;
       },
       ...options,
     },
-  });
-  const process = () => {
-    if (child === null) throw new Error('Claude Code was not started');
-    return child;
+    async close() {
+      process().kill('SIGKILL');
+      await simulator.close();
+      await rm(base, { recursive: true, force: true });
+    },
   };
+}
+
+/** Starts Claude Code as `setUp` prepares it. */
+export async function startClaude(script: Script | Brain, changes: Partial<Options> = {}): Promise<Claude> {
+  const { simulator, workspace, configDir, options, child, close } = await setUp(script, changes);
+  const input = new PassThrough({ objectMode: true });
+  const session = query({ prompt: input as AsyncIterable<SDKUserMessage>, options });
   return {
     query: session,
     simulator,
     workspace,
     configDir,
-    child: process,
+    child,
     send(text, extra = {}) {
       const message = { role: 'user' as const, content: text };
       input.write({ type: 'user', message, parent_tool_use_id: null, client_composed: true, ...extra });
@@ -116,9 +141,7 @@ export async function startClaude(script: Script | Brain, options: Partial<Optio
     async close() {
       input.end();
       await session.return().catch(() => {});
-      process().kill('SIGKILL');
-      await simulator.close();
-      await rm(base, { recursive: true, force: true });
+      await close();
     },
   };
 }

@@ -3,6 +3,7 @@ import { keyOperations } from './keys.ts';
 import { attachment, json, type Operation } from './operation.ts';
 import { timestamp } from './shapes.ts';
 import { stopOperations } from './stops.ts';
+import { upstreamOperations } from './upstreams.ts';
 import { usageOperations } from './usage.ts';
 
 const base = '/api/admin';
@@ -118,5 +119,6 @@ export const adminOperations = {
   },
   ...keyOperations,
   ...stopOperations,
+  ...upstreamOperations,
   ...usageOperations,
 } as const satisfies Record<string, Operation>;

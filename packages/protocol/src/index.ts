@@ -19,6 +19,7 @@ export {
   type TenantInfo,
 } from './key-shapes.ts';
 export { stopInfo, type StopInfo } from './stops.ts';
+export { type UpstreamInfo } from './upstreams.ts';
 export { type BudgetStanding, type UsageLine } from './usage.ts';
 export { decisionRequest } from './approvals.ts';
 export { defaultBounds, type Bounds } from './bounds.ts';

@@ -187,7 +187,11 @@ async function startGuard(configured: readonly KeyInput[], stores: Stores, logge
   return { keyRing, stops };
 }
 
-function adminOf(settings: Settings, stores: Stores, parts: Pick<AdminParts, 'stopsHeld' | 'configured' | 'runner'>) {
+function adminOf(
+  settings: Settings,
+  stores: Stores,
+  parts: Pick<AdminParts, 'stopsHeld' | 'configured' | 'runner' | 'broker'>,
+) {
   const items = describeSettings(settings).map(({ variable, value, source }) => ({ variable, value, source }));
   const inForce = { items, configuration: configurationId(settings, version) };
   const configured = parts.configured.map(({ tenant, name, role }) => ({ tenant, name, role })); // without the secrets
@@ -255,7 +259,7 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     version,
     engine,
     keys: guard.keyRing,
-    admin: adminOf(settings, stores, { stopsHeld: guard.stops, configured, runner }),
+    admin: adminOf(settings, stores, { stopsHeld: guard.stops, configured, runner, broker }),
     journal: createJournal({ audit: stores.audit, clock: systemClock }),
     tickets: createTickets(stores.tickets, systemClock),
     limiters: { keys: new LocalLimiter({ clock: systemClock }), addresses: new LocalLimiter({ clock: systemClock }) },

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
-import { lstat, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { leftOut } from '../../../../test/support/needs.ts';
+import { fileShortage } from '../../../../test/support/shortage.ts';
 import { isRoot, nap, pidsWith, refusedWith, runScript, slot, startJails, startScript, until } from './jail-support.ts';
 
 describe('the life of a jail', { skip: leftOut('jail', ['bwrap', 'socat']) }, () => {
@@ -72,18 +71,10 @@ describe('the life of a jail', { skip: leftOut('jail', ['bwrap', 'socat']) }, ()
   test('where the system gives no more files the start is refused, and works again later', async (t) => {
     const jails = await startJails(t);
     const [refused, later] = [await jails.open(slot), await jails.open(slot)];
-    const limit = (soft: string) => execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
-    const before = /Max open files\s+(\d+)/.exec(await readFile('/proc/self/limits', 'utf8'))![1]!;
-    limit('256');
-    const files: number[] = [];
-    try {
-      for (;;) files.push(openSync('/dev/null', 'r'));
-    } catch (error) {
-      assert.equal((error as NodeJS.ErrnoException).code, 'EMFILE');
-    }
+    const shortage = fileShortage(t);
+    shortage.begin();
     assert.throws(() => startScript(refused, 'true'), refusedWith('overloaded'));
-    for (const file of files) closeSync(file);
-    limit(before);
+    shortage.end();
     await refused.exited;
     await refused.remove();
     assert.equal(await runScript(later, 'echo works'), 'works\n');

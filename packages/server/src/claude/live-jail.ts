@@ -18,6 +18,7 @@ import { record } from './reaper.ts';
 import { identify, killAll, killGroup, killTraces, marker, type ProcessId, type Traces } from './registry.ts';
 import { emptyDirectory, forgetSessions } from './leftovers.ts';
 import { memoryOf, pidsBelow } from './process-tree.ts';
+import { beforeRun, shortageSeconds } from './shortage.ts';
 import { writeFilesBelow } from './slot-files.ts';
 import { deleteTree, type Place, type User } from './slots.ts';
 import { readStamps, stampsCommand } from './stamps.ts';
@@ -111,7 +112,7 @@ export class LiveJail implements Jail {
       this.#record();
     } catch (error) {
       this.kill();
-      throw SallyportError.from(error);
+      throw SallyportError.from(beforeRun(error));
     }
     return child;
   }
@@ -254,7 +255,10 @@ export class LiveJail implements Jail {
     this.#killed = true;
     this.#exit.resolve();
     const lacking = this.jailed || existsSync(command[0]!);
-    throw new SallyportError(lacking ? 'overloaded' : 'agent_crashed', { cause, ...(lacking && { retryAfter: 5 }) });
+    throw new SallyportError(lacking ? 'overloaded' : 'agent_crashed', {
+      cause,
+      ...(lacking && { retryAfter: shortageSeconds }),
+    });
   }
 
   /** Starts a command where the process lives, in a group of its own. */

@@ -9,6 +9,7 @@ import type { LitterBook } from './litter.ts';
 import type { JailPlan } from './live-jail.ts';
 import { record } from './reaper.ts';
 import { marker, type ProcessId } from './registry.ts';
+import { beforeRun, isShortage } from './shortage.ts';
 import { deleteTree, isProtected, layout, makePlace, mayUse, type Place, type User, type Users } from './slots.ts';
 
 /** What all jails of a server have in common. */
@@ -32,7 +33,8 @@ interface Project {
 
 /**
  * Makes the place of one process and all that is fixed about it. Rejects with `path_not_allowed` when the project is
- * the service's own or not a real path, with `workspace_not_accessible` when the process's user may not use it.
+ * the service's own or not a real path, with `workspace_not_accessible` when the process's user may not use it, and with
+ * `overloaded` when the system gives no more files.
  */
 export async function planJail(
   planner: Planner,
@@ -85,9 +87,11 @@ export async function planJail(
       },
     };
   } catch (error) {
-    giveBack();
-    await deleteTree(`${layout(runDir).jails}/${id}`).catch(() => {});
-    throw error;
+    // In a shortage it takes until the system gives files again. The user is nobody else's before that.
+    const deleted = deleteTree(`${layout(runDir).jails}/${id}`).then(giveBack);
+    deleted.catch((failure: unknown) => log.error({ jail: id, err: failure }, 'a jail could not be removed'));
+    if (!isShortage(error)) await deleted.catch(() => {});
+    throw beforeRun(error);
   }
 }
 

@@ -21,6 +21,7 @@ import { createCanUseTool } from './permission.ts';
 import type { ProcessPlan } from './options.ts';
 import { readBytes, startProcess, type ClaudeProcess, type ParkedProcess } from './process.ts';
 import { dueCall, mended } from './recovery.ts';
+import { beforeRun } from './shortage.ts';
 import { createTranscriptMirror, pastOf, type TranscriptMirror } from './transcripts.ts';
 import type { Turn } from './turn.ts';
 import { within } from './within.ts';
@@ -129,7 +130,7 @@ export async function startRunProcess(
     return process;
   } catch (error) {
     await endProcess(process, false, log);
-    throw error;
+    throw beforeRun(error);
   }
 }
 

@@ -6,6 +6,7 @@ import { dirname, isAbsolute, join, relative, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { SallyportError } from '../engine/errors.ts';
+import { isShortage } from './shortage.ts';
 
 /** The user a process runs as. */
 export interface User {
@@ -203,25 +204,29 @@ export function mayRun(user: User | null, program: string): Promise<boolean> {
 }
 
 function succeeds(script: string, args: string[], { cwd, user }: { cwd: string; user: User | null }): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const child = spawn('/bin/sh', ['-c', script, 'sh', ...args], { cwd, env: {}, stdio: 'ignore', ...user });
-    child.once('error', () => resolve(false));
+    child.once('error', (error) => (isShortage(error) ? reject(error) : resolve(false)));
     child.once('exit', (code) => resolve(code === 0));
   });
 }
 
-/** Deletes a tree whose processes are gone, also where directories have lost their permissions. Never follows a link. */
+/**
+ * Deletes a tree whose processes are gone, also where directories have lost their permissions. Never follows a link.
+ * Waits up to a minute for a system that gives no more files.
+ */
 export async function deleteTree(path: string): Promise<void> {
   for (let attempt = 0; ; attempt += 1) {
     try {
       await rm(path, { recursive: true, force: true });
       return;
     } catch (error) {
-      if (attempt === 3) throw error;
+      const short = isShortage(error);
+      if (attempt >= (short ? 60 : 3)) throw error;
       // A tree can be deeper than a path can be long. This program goes down step by step.
       if (isTooDeep(error)) await promisify(execFile)('/bin/rm', ['-rf', '--', path], { env: {} }).catch(() => {});
-      else await openUp(path);
-      await delay(20);
+      else if (!short) await openUp(path);
+      await delay(short ? 1_000 : 20);
     }
   }
 }

@@ -8,6 +8,7 @@ import { addKeyCommands } from './keys.ts';
 import { plain } from './print.ts';
 import { addStopCommands } from './stops.ts';
 import { addTenantCommands } from './tenants.ts';
+import { addUpstreamCommands } from './upstreams.ts';
 
 /** Exit codes: what sysexits.h calls EX_USAGE, EX_CONFIG, and any other failure. */
 const exit = { usage: 64, config: 78, failure: 1 };
@@ -62,6 +63,7 @@ function createProgram(terminal: Terminal, choose: (chosen: Chosen) => void): Co
   addKeyCommands(commands);
   addTenantCommands(commands);
   addStopCommands(commands);
+  addUpstreamCommands(commands);
   return program;
 }
 

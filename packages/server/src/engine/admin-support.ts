@@ -49,9 +49,10 @@ export async function adminBench(t: TestContext, parts: Partial<AdminParts> = {}
     { tenant: 'default', name: 'special', role: 'user' },
   ] as const;
   const runner = { processes: () => [] };
+  const broker = { upstreams: () => [] };
   const settings = { items: [], configuration: 'c' };
   const bench: AdminBench = {
-    admin: createAdmin({ ...stores, stopsHeld, clock, configured, runner, settings, ...parts }),
+    admin: createAdmin({ ...stores, stopsHeld, clock, configured, runner, broker, settings, ...parts }),
     stores,
     refreshed: () => refreshes,
     root,

@@ -7,12 +7,14 @@ import type {
   SettingInfo,
   StopInfo,
   TenantInfo,
+  UpstreamInfo,
   UsageLine,
 } from '@sallyport/protocol';
 import type { Clock } from './clock.ts';
 import type { KeyInput } from './keys.ts';
 import type {
   AuditStore,
+  Broker,
   BudgetStore,
   Budgets,
   KeyStore,
@@ -86,6 +88,8 @@ export interface Admin {
   revokeKey(principal: Principal, tenant: string, name: string): Promise<KeyInfo>;
   /** The processes of this server. */
   processes(): Promise<ProcessInfo[]>;
+  /** The upstreams of this server, in the order in which they are used. */
+  upstreams(): Promise<UpstreamInfo[]>;
   /** The settings in force, and the name of all of them together. */
   settings(): Promise<{ items: SettingInfo[]; configuration: string }>;
   stops(): Promise<StopInfo[]>;
@@ -120,6 +124,7 @@ export interface AdminParts {
   readonly audit: AuditStore;
   readonly clock: Clock;
   readonly runner: Pick<Runner, 'processes'>;
+  readonly broker: Pick<Broker, 'upstreams'>;
   readonly settings: { readonly items: readonly SettingInfo[]; readonly configuration: string };
   /** The keys that are not stored. */
   readonly configured: readonly Omit<KeyInput, 'secret'>[];

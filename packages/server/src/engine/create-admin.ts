@@ -1,9 +1,9 @@
-import type { ProcessInfo } from '@sallyport/protocol';
+import type { ProcessInfo, UpstreamInfo } from '@sallyport/protocol';
 import type { Admin, AdminParts } from './admin.ts';
 import { auditReads } from './audit-reads.ts';
 import { isoTime } from './clock.ts';
 import { keyAdmin } from './key-admin.ts';
-import type { LiveProcess } from './ports.ts';
+import type { LiveProcess, UpstreamState } from './ports.ts';
 import { stopAdmin } from './stop-admin.ts';
 import { tenantAdmin } from './tenant-admin.ts';
 import { usageReads } from './usage-reads.ts';
@@ -27,6 +27,19 @@ function processInfo(process: LiveProcess, now: number): ProcessInfo {
   };
 }
 
+const timeOf = (until: number | null): string | null => (until === null ? null : isoTime(until));
+
+function upstreamInfo({ name, state, until, calls, maxCalls, credentials }: UpstreamState): UpstreamInfo {
+  return {
+    name,
+    state,
+    until: timeOf(until),
+    calls,
+    max_calls: maxCalls,
+    keys: credentials.map((each) => ({ ...each, until: timeOf(each.until) })),
+  };
+}
+
 /** What those who run the service do, over its stores. */
 export function createAdmin(parts: AdminParts): Admin {
   return {
@@ -36,6 +49,7 @@ export function createAdmin(parts: AdminParts): Admin {
     ...usageReads(parts),
     ...auditReads(parts),
     processes: async () => parts.runner.processes().map((each) => processInfo(each, parts.clock.now())),
+    upstreams: async () => parts.broker.upstreams().map(upstreamInfo),
     settings: async () => ({ ...parts.settings, items: [...parts.settings.items] }),
   };
 }

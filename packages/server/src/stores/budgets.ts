@@ -22,7 +22,7 @@ export function createBudgetStore(database: Database): BudgetStore {
         .executeTakeFirst();
       return row?.usd ?? null;
     },
-    release: (turn) => database.write((sql) => release(sql, turn)),
+    release: (turn) => database.writeSoon((sql) => release(sql, turn)),
     standing: (account, except) => standing(database.read, account, except),
     releaseEnded: () => releaseEnded(database),
   };

@@ -1,4 +1,4 @@
-import type { Kysely, Transaction } from 'kysely';
+import { sql, type Kysely, type Transaction } from 'kysely';
 import { migrate } from './migrate.ts';
 import type { Schema } from './schema.ts';
 
@@ -12,6 +12,12 @@ export interface Database {
    * SQL, and is run again where the database asked for that.
    */
   write<T>(work: Work<T>, lane?: string): Promise<T>;
+  /**
+   * The same, but resolves when it is committed and on its way to the disk: a crash of the system may lose it, with all
+   * that was written after it, a crash of the service never. The next `write` takes it along. For what is of no use
+   * without the end of its turn, or is only waited for because the next step needs it read.
+   */
+  writeSoon<T>(work: Work<T>, lane?: string): Promise<T>;
   /**
    * Lets no other transaction, of whatever process, that names the same thing go on before the end of this one: for what
    * is decided by rows that may not be there yet.
@@ -39,14 +45,24 @@ export async function createDatabase(connection: Kysely<Schema>): Promise<Databa
     throw error;
   }
   let last: Promise<unknown> = Promise.resolve();
+  const inOrder = <T>(write: () => Promise<T>): Promise<T> => {
+    // Kysely's own lock does not keep the order of those who wait for it.
+    const done = last.then(write);
+    last = done.catch(() => undefined);
+    return done;
+  };
   return {
     read: connection,
-    write(work) {
-      // Kysely's own lock does not keep the order of those who wait for it.
-      const done = last.then(() => connection.transaction().execute(work));
-      last = done.catch(() => undefined);
-      return done;
-    },
+    write: (work) => inOrder(() => connection.transaction().execute(work)),
+    writeSoon: (work) =>
+      inOrder(async () => {
+        await sql`pragma synchronous = normal`.execute(connection);
+        try {
+          return await connection.transaction().execute(work);
+        } finally {
+          await sql`pragma synchronous = full`.execute(connection);
+        }
+      }),
     alone: async () => undefined,
     async close() {
       await last;

@@ -177,16 +177,22 @@ export function createPostgresDatabase(parts: PostgresParts): Database {
     void over.then(() => lanes.get(lane) === over && lanes.delete(lane));
     return done;
   };
+  const write = async <T>(work: Work<T>, lane?: string): Promise<T> => {
+    if (closed) throw new Error('the database is closed');
+    const patiently = () => writePatiently(parts, work);
+    const done = lane === undefined ? patiently() : inLane(lane, patiently);
+    const over = done.catch(() => undefined).finally(() => begun.delete(over));
+    begun.add(over);
+    return await done;
+  };
   return {
     read: connection,
-    async write(work, lane) {
-      if (closed) throw new Error('the database is closed');
-      const write = () => writePatiently(parts, work);
-      const done = lane === undefined ? write() : inLane(lane, write);
-      const over = done.catch(() => undefined).finally(() => begun.delete(over));
-      begun.add(over);
-      return await done;
-    },
+    write,
+    writeSoon: (work, lane) =>
+      write(async (transaction) => {
+        await sql`set local synchronous_commit = off`.execute(transaction);
+        return await work(transaction);
+      }, lane),
     async alone(transaction, thing) {
       const name = JSON.stringify(thing);
       await sql`select pg_advisory_xact_lock(hashtextextended(${name}, 0))`.execute(transaction);

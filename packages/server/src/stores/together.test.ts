@@ -22,7 +22,16 @@ test('what is added at once is committed at once, in order, and each knows of it
   hold.resolve();
   hold = Promise.withResolvers<void>();
   await first;
-  deepStrictEqual([commits, told], [[[1, 2, 3], [4, 5, 6]], [1, 3]]);
+  deepStrictEqual(
+    [commits, told],
+    [
+      [
+        [1, 2, 3],
+        [4, 5, 6],
+      ],
+      [1, 3],
+    ],
+  );
   hold.resolve();
   await later;
   await add(7);

@@ -62,7 +62,8 @@ async function append(
         .execute();
     }
   };
-  await database.write(write, laneOf(tenant, session));
+  // A turn that has its end has its transcript before that.
+  await database.writeSoon(write, laneOf(tenant, session));
 }
 
 async function load(database: Database, { tenant, session, subpath }: TranscriptKey) {

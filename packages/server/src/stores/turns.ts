@@ -30,11 +30,14 @@ export function createTurnStore(database: Database, clock: Clock): TurnStore {
     begin: (ref, at) => begin(database, ref, at),
     async append(ref, at, events, state, audit = []) {
       const prepared = events.map(prepare);
-      return writeTurn(database, ref, async (sql) => {
+      const write = async (sql: Transaction<Schema>) => {
         const appended = await appendEvents(sql, ref, at, prepared, state);
         await appendAudit(sql, audit);
         return appended;
-      });
+      };
+      const isSaid = audit.length === 0 && state === undefined && events.every(({ type }) => said.has(type));
+      const lane = laneOf(ref.tenant, ref.conversation);
+      return await (isSaid ? database.writeSoon(write, lane) : database.write(write, lane));
     },
     count: (ref, counters) => count(database, ref, counters),
     finish: (ref, end) => finish(database, ref, end),
@@ -54,6 +57,9 @@ export function createTurnStore(database: Database, clock: Clock): TurnStore {
     check: () => check(database, clock),
   };
 }
+
+/** What is said is worth no waiting for the disk: without the end of its turn it is said again or given up. */
+const said: ReadonlySet<string> = new Set(['text', 'thinking']);
 
 const writeTurn = <T>(
   database: Database,
@@ -122,7 +128,8 @@ async function insertTurn(sql: Transaction<Schema>, ref: TurnRef, request: strin
 
 /** A turn that was taken over while it waited goes on waiting. */
 async function begin(database: Database, ref: TurnRef, at: number): Promise<void> {
-  await writeTurn(database, ref, async (sql) => {
+  const { tenant, conversation } = ref;
+  const write = async (sql: Transaction<Schema>): Promise<void> => {
     const updated = await liveTurn(sql, ref)
       .set((column) => ({
         state: column
@@ -135,7 +142,8 @@ async function begin(database: Database, ref: TurnRef, at: number): Promise<void
       }))
       .executeTakeFirst();
     if (updated.numUpdatedRows !== 1n) throw new StaleEpochError(ref);
-  });
+  };
+  await database.writeSoon(write, laneOf(tenant, conversation));
 }
 
 async function count(database: Database, ref: TurnRef, { batches, activeMs }: TurnCounters): Promise<void> {

@@ -49,7 +49,7 @@ export const utcDay = (at: number): string => new Date(at).toISOString().slice(0
 async function record(database: Database, call: ModelCall): Promise<void> {
   const row = toRow(call);
   const day = toDay(call);
-  await database.write(async (sql) => {
+  await database.writeSoon(async (sql) => {
     await database.alone(sql, budgetOf(row.tenant));
     const inserted = await sql
       .insertInto('usage')

@@ -16,6 +16,7 @@ type AdminOperation =
   | 'rotateKey'
   | 'revokeKey'
   | 'listProcesses'
+  | 'listUpstreams'
   | 'listSettings'
   | 'listStops'
   | 'stop'
@@ -64,6 +65,7 @@ export function adminHandlers(admin: Admin): Pick<Handlers, AdminOperation> {
     rotateKey: ({ principal, params, body }) => admin.rotateKey(principal, params.tenant, params.key, body.overlap),
     revokeKey: ({ principal, params }) => admin.revokeKey(principal, params.tenant, params.key),
     listProcesses: async () => all(await admin.processes()),
+    listUpstreams: async () => all(await admin.upstreams()),
     listSettings: async () => ({ ...(await admin.settings()), next_cursor: null }),
     listStops: async () => all(await admin.stops()),
     stop: async ({ reply, principal, body }) => {
