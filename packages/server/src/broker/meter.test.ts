@@ -78,6 +78,16 @@ test('a cut stream is charged with what was seen', () => {
   assert.equal(reading.failure?.code, 'upstream_error');
 });
 
+test('a cut stream is never charged with less than its text, however that is written', () => {
+  for (const said of ['"\\\n'.repeat(200), 'äß💥'.repeat(100), '","text":"'.repeat(50)]) {
+    const whole = streamOf(said);
+    for (const written of [whole, whole.replaceAll('":', '": ').replaceAll('{"type"', '{ "type"')]) {
+      const [, output = 0] = tokens(stream(written.slice(0, written.indexOf('event: message_delta'))));
+      assert.ok(output >= said.length / 4, `${output} tokens for ${said.length} characters`);
+    }
+  }
+});
+
 test('an answer that is no message is charged by its bytes and is a failure', () => {
   for (const reading of [stream('x'.repeat(40)), message('x'.repeat(38))]) {
     assert.deepEqual(tokens(reading), [1000, 10, 0, 0]);

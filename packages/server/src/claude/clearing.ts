@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { SDKSystemMessage } from '@anthropic-ai/claude-agent-sdk';
 import type { Profile } from '../engine/ports.ts';
 import { mismatchOf } from './options.ts';
@@ -39,7 +40,9 @@ export async function clear(process: RunProcess, profile: Profile, bounds: Reuse
   if (mismatch !== null) throw new Error(mismatch);
   await claude.resetPermissions();
   await jail.reset(init.session_id);
-  mustBeAlone(process, bounds);
+  await untilAlone(process);
+  const used = jail.memoryBytes();
+  if (used > bounds.memoryBytes) throw new Error(`it has ${used} bytes in memory`);
   process.session = init.session_id;
   process.cleared = true;
   process.sessions += 1;
@@ -84,10 +87,17 @@ async function resultOf(claude: ClaudeProcess, look: (message: Message) => void)
 /** Claude Code, and around it the walls: each of these processes has started the next one, and the last none. */
 const mostInChain = 3;
 
-function mustBeAlone({ jail }: RunProcess, { memoryBytes }: ReuseBounds): void {
-  const count = jail.pids().length;
+/** Longest that a program may take to end which Claude Code has just used, such as its search, in milliseconds. */
+const aloneMs = 2_000;
+
+/** Rejects when other processes than these stay. */
+async function untilAlone({ jail }: RunProcess): Promise<void> {
   // Where there are no walls it is one.
-  if (count === 0 || count > (jail.jailed ? mostInChain : 1)) throw new Error(`there are ${count} processes`);
-  const used = jail.memoryBytes();
-  if (used > memoryBytes) throw new Error(`it has ${used} bytes in memory`);
+  const most = jail.jailed ? mostInChain : 1;
+  for (let waited = 0; ; waited += 20) {
+    const count = jail.pids().length;
+    if (count > 0 && count <= most) return;
+    if (count === 0 || waited >= aloneMs) throw new Error(`there are ${count} processes`);
+    await delay(20);
+  }
 }

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { writeFilesBelow } from './slot-files.ts';
 import { deleteTree, type User } from './slots.ts';
 
@@ -19,6 +20,7 @@ export async function emptyDirectory(path: string): Promise<void> {
  * noted in its own file about the last one. `user` is whose files they are; null: ours. Rejects when it cannot.
  */
 export async function forgetSessions(config: string, session: string, user: User | null): Promise<void> {
+  await untilWritten(config);
   await deleteAllBut(config, (name) => needed.has(name));
   const projects = join(config, 'projects');
   for (const project of await readdir(projects)) {
@@ -28,6 +30,19 @@ export async function forgetSessions(config: string, session: string, user: User
   if (typeof own !== 'object' || own === null) throw new Error('the configuration of a process is no object');
   const content = JSON.stringify({ ...own, projects: {} });
   await writeFilesBelow(config, [{ path: '.claude.json', content }], user);
+}
+
+/** Longest that Claude Code may take to write its own file, in milliseconds. */
+const writingMs = 2_000;
+
+/** Waits until Claude Code is not writing its own file: locks and new versions of it stand beside it meanwhile. */
+async function untilWritten(config: string): Promise<void> {
+  for (let waited = 0; ; waited += 20) {
+    const beside = (await readdir(config)).filter((name) => name.startsWith('.claude.json.'));
+    if (beside.length === 0) return;
+    if (waited >= writingMs) throw new Error(`a process is writing ${beside.join(', ')}`);
+    await delay(20);
+  }
 }
 
 /** The text of a file that is no link. */

@@ -29,7 +29,9 @@ const plan = (profile: Partial<ProcessPlan['profile']> = {}): ProcessPlan => ({
 
 test('a process gets the environment of its jail, its token and our switches, and nothing of this machine', () => {
   const { env = {} } = sdkOptions(plan());
-  const { PATH, ANTHROPIC_API_KEY, ANTHROPIC_SMALL_FAST_MODEL, ANTHROPIC_DEFAULT_HAIKU_MODEL, ...rest } = env;
+  const { PATH, ANTHROPIC_API_KEY, ANTHROPIC_SMALL_FAST_MODEL, ANTHROPIC_DEFAULT_HAIKU_MODEL, ...switches } = env;
+  const { CLAUDE_CODE_ATTRIBUTION_HEADER: attribution, ...rest } = switches;
+  assert.equal(attribution, '0');
   for (const [name, value] of Object.entries(rest)) {
     assert.match(name, /^(CLAUDE_CODE|DISABLE)_[A-Z_]+$/);
     assert.equal(value, '1', name);

@@ -208,6 +208,17 @@ test('a turn ends once', async () => {
   await assert.rejects(log.append(aText('late')), StaleEpochError);
 });
 
+test('a turn is set to running after what was ready to happen, and before anything else of it is written', async () => {
+  const { log, store } = turnLog();
+  const happened: string[] = [];
+  store.pause = async () => happened.push('write');
+  const begun = log.begin().then(() => happened.push('begun'));
+  const ended = log.append(end('a')).then(() => happened.push('ended'));
+  process.nextTick(() => queueMicrotask(() => happened.push('ready')));
+  await all(begun, ended);
+  assert.deepEqual(happened, ['ready', 'write', 'begun', 'write', 'ended']);
+});
+
 test('blocks that a turn takes over from a process that is gone outlive later restarts', async () => {
   const store = new MemoryLog();
   const lost = new Side(store);
