@@ -135,6 +135,7 @@ async function makePlace(t: TestContext) {
     ANTHROPIC_API_KEY: upstreamKey,
     SALLYPORT_MODELS: 'sallyport-simulator',
     CLAUDE_API_KEY_1: userKey,
+    SALLYPORT_SPARES: '0',
     ...unlimited,
   };
   t.after(async () => {
