@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { json } from 'node:stream/consumers';
@@ -13,6 +12,7 @@ import type { BrokerPass } from '../../packages/server/src/engine/ports.ts';
 import { openGrant } from '../broker/grant.ts';
 import { log, openBroker } from '../broker/open.ts';
 import type { Answer } from '../peers.ts';
+import { serve } from './serve.ts';
 
 /**
  * The SDK alone: a live process of Claude Code for each conversation, in the very jail and behind the very broker of the
@@ -127,18 +127,4 @@ async function end(request: IncomingMessage): Promise<object> {
   return {};
 }
 
-const server = createServer((request, response) => {
-  (request.url === '/end' ? end : answer)(request).then(
-    (body) => response.end(JSON.stringify(body)),
-    (error: unknown) => {
-      process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-      response.destroy();
-    },
-  );
-});
-
-process.once('SIGTERM', () => void Promise.all([jails.close(), broker.close()]).finally(() => process.exit(0)));
-server.listen(0, '127.0.0.1', () => {
-  const jail = jails.isolation.jailed ? '' : 'WITHOUT A JAIL\n';
-  process.stdout.write(`${jail}Address: http://127.0.0.1:${(server.address() as AddressInfo).port}\n`);
-});
+serve({ jails, broker }, (path, request) => (path === '/end' ? end : answer)(request));

@@ -1,17 +1,16 @@
-import { createServer, type IncomingMessage } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import { query, type SDKMessage } from '@anthropic-ai/claude-agent-sdk';
-import { createBroker } from '../../packages/server/src/broker/broker.ts';
-import { loadPrices } from '../../packages/server/src/broker/prices.ts';
 import { claudeExecutable } from '../../packages/server/src/claude/executable.ts';
 import { createJails, type Jail } from '../../packages/server/src/claude/jail.ts';
-import { prepareRunDirectory } from '../../packages/server/src/claude/slots.ts';
 import { systemClock } from '../../packages/server/src/engine/clock.ts';
 import type { BrokerPass } from '../../packages/server/src/engine/ports.ts';
+import { openGrant } from '../broker/grant.ts';
+import { log, openBroker } from '../broker/open.ts';
 import type { Answer } from '../peers.ts';
+import { serve } from './serve.ts';
 
 /**
  * `query({resume})` alone: each query goes on from a transcript that lies where Claude Code looks for it, in a process of
@@ -21,30 +20,14 @@ import type { Answer } from '../peers.ts';
  * BENCH_BASE is a directory of its own, ANTHROPIC_BASE_URL the upstream.
  */
 const base = process.env['BENCH_BASE'] ?? '';
-const model = 'sallyport-simulator';
-const log = { info() {}, warn: complain, error: complain };
 
-function complain(data: object, message: string): void {
-  process.stderr.write(`${message} ${JSON.stringify(data)}\n`);
-}
-
-const run = await prepareRunDirectory(join(base, 'resume-run'));
-const broker = await createBroker({
-  socketPath: run.brokerSocket,
-  upstreams: [
-    { name: 'bench', baseUrl: process.env['ANTHROPIC_BASE_URL'] ?? '', keys: [], maxConcurrent: 1000, models: null },
-  ],
-  prices: loadPrices(null),
-  clock: systemClock,
-  log,
-  record: async () => {},
-});
+const { broker, runDir } = await openBroker('resume-run');
 const jails = await createJails({
   setting: 'auto',
-  runDir: run.path,
+  runDir,
   hidden: [],
   keptDir: join(base, 'resume-kept'),
-  brokerSocket: run.brokerSocket,
+  brokerSocket: broker.socketPath,
   claudeBinary: claudeExecutable(),
   clock: systemClock,
   log,
@@ -65,20 +48,7 @@ async function prepare(request: IncomingMessage): Promise<object> {
   const content = await readFile(transcript, 'utf8');
   await jail.writeConfig({ path: `projects/${project}/${session}.jsonl`, content });
   const pass = broker.issue();
-  pass.bind({
-    ref: { tenant: 'bench', conversation: 'bench', turn: 'bench', epoch: 1 },
-    key: 'bench',
-    model,
-    budgetUsd: null,
-    mayCall: async () => 'yes',
-    maxCalls: 1000,
-    hasTools: true,
-    singleToolCalls: false,
-    before: { calls: 0, spentUsd: 0 },
-    cleared: false,
-    ready: Promise.resolve(),
-    onRetry: () => {},
-  });
+  pass.bind(openGrant);
   prepared = { jail, pass, session };
   return {};
 }
@@ -104,7 +74,7 @@ function start({ jail, pass, session }: Prepared, prompt: string): AsyncIterable
         child.stderr.pipe(process.stderr, { end: false });
         return child;
       },
-      model,
+      model: openGrant.model,
       tools: ['Read', 'Grep', 'Glob'],
       permissionMode: 'dontAsk',
       systemPrompt: { type: 'preset', preset: 'claude_code' },
@@ -141,18 +111,4 @@ async function answer(request: IncomingMessage): Promise<Answer> {
   return { text, firstTextMs, ...end };
 }
 
-const server = createServer((request, response) => {
-  (request.url === '/prepare' ? prepare : answer)(request).then(
-    (body) => response.end(JSON.stringify(body)),
-    (error: unknown) => {
-      process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-      response.destroy();
-    },
-  );
-});
-
-process.once('SIGTERM', () => void Promise.all([jails.close(), broker.close()]).finally(() => process.exit(0)));
-server.listen(0, '127.0.0.1', () => {
-  const jail = jails.isolation.jailed ? '' : 'WITHOUT A JAIL\n';
-  process.stdout.write(`${jail}Address: http://127.0.0.1:${(server.address() as AddressInfo).port}\n`);
-});
+serve({ jails, broker }, (path, request) => (path === '/prepare' ? prepare : answer)(request));

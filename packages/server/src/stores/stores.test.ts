@@ -191,7 +191,19 @@ test('every commit is synced, and references are held', async (t) => {
   deepStrictEqual(await pragma('synchronous'), [{ synchronous: 2 }]);
   deepStrictEqual(await pragma('foreign_keys'), [{ foreign_keys: 1 }]);
   deepStrictEqual(await pragma('busy_timeout'), [{ timeout: 5000 }]);
-  await connection.destroy();
+  const database = await createDatabase(connection);
+  // What is written without a wait changes that for itself alone, also when it fails.
+  const level = async () => (await sql<{ synchronous: number }>`pragma synchronous`.execute(connection)).rows;
+  const seen = await database.writeSoon(
+    async (write) => (await sql<{ synchronous: number }>`pragma synchronous`.execute(write)).rows,
+  );
+  deepStrictEqual([seen, await level()], [[{ synchronous: 1 }], [{ synchronous: 2 }]]);
+  await rejects(
+    database.writeSoon(() => Promise.reject(new Error('boom'))),
+    /boom/,
+  );
+  deepStrictEqual(await level(), [{ synchronous: 2 }]);
+  await database.close();
 });
 
 test('a database of a newer version is refused in one line and left as it is', async (t) => {
