@@ -12,6 +12,7 @@ import { processesWith, type Found } from '../support/processes.ts';
 import { rows, until } from '../support/runs.ts';
 import {
   masterKey,
+  type Program,
   runProgram,
   startProgram,
   startService,
@@ -138,16 +139,19 @@ async function makePlace(t: TestContext) {
     SALLYPORT_SPARES: '0',
     ...unlimited,
   };
+  const programs: Program[] = [];
   t.after(async () => {
+    for (const program of programs) {
+      program.signal('SIGKILL');
+      await program.exited;
+    }
     await simulator.close();
-    await rm(base, { recursive: true, force: true });
+    // What a killed program leaves lives for some milliseconds, and may write.
+    await rm(base, { recursive: true, force: true, maxRetries: 10 });
   });
   const start = async (more: Record<string, string> = {}, through: readonly string[] = []) => {
     const program = await startProgram({ ...env, ...more }, base, through);
-    t.after(async () => {
-      program.signal('SIGKILL');
-      await program.exited;
-    });
+    programs.push(program);
     return { ...program, simulator };
   };
   return { base, root, dataDir, runDir, env, start };
