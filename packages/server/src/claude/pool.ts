@@ -34,7 +34,7 @@ export class Pool {
 
   /** The process that a turn gets that has a place, null when it is to start one; others go where there are too many. */
   async take(order: RunOrder): Promise<RunProcess | null> {
-    const waiting = (await this.#live.take(order)) ?? this.#spares.take(order);
+    const waiting = (await this.#live.take(order)) ?? (await this.#spares.take(order));
     const { places } = this.#options;
     // Spares give way last: they are for everybody.
     await this.#live.fit(Math.max(0, places.free - this.#spares.size));
@@ -47,7 +47,7 @@ export class Pool {
     this.#spares.refill();
   }
 
-  /** Starts the process of a conversation ahead of its next turn, if there is room and nobody else starts one. */
+  /** Starts the process of a conversation ahead of its next turn, if there is room. */
   async warm(order: RunOrder, signal: AbortSignal): Promise<void> {
     if (signal.aborted || !this.#mayStart()) return;
     await this.#live.warm(order, async () => {
@@ -77,10 +77,13 @@ export class Pool {
     await Promise.all([this.#live.fit(0), this.#spares.close()]);
   }
 
-  /** What is started ahead saves waiting, not work: it is started while no other process starts. */
+  /**
+   * What is started ahead leaves half of the cores to those whose turn has come. Were it to wait for all of them, one turn
+   * without a spare would start its own process, keep the next spare from being made, and so on.
+   */
   #mayStart(): boolean {
     const { places, starts } = this.#options;
-    return starts.free === availableParallelism() && places.free > this.#spares.size;
+    return starts.free * 2 >= availableParallelism() && places.free > this.#spares.size;
   }
 
   /** Of those that wait, the one that was not used for the longest gives way to one that is likely to be used. */

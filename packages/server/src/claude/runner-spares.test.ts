@@ -92,6 +92,19 @@ test('a spare is made for what was asked for last, and taken by the first tenant
   assert.deepEqual(running, [other]);
 });
 
+test('a turn that comes while a spare is being made takes that one', limit, async (t) => {
+  const one = await startRunner(t, { steps: [{ text: 'answer' }] }, { setting, spares: [warm] });
+  await until(() => one.runner.processes().length === 1);
+  const [coming] = one.runner.processes();
+  let running: (number | undefined)[] = [];
+  const host = new TestHost();
+  host.ended = async () => {
+    running = one.runner.processes().flatMap(({ state, pid }) => (state === 'running' ? [pid] : []));
+  };
+  await completed(one, first(), host);
+  assert.deepEqual([running, host.text, one.simulator.requests.length], [[coming?.pid], 'answer', 1]);
+});
+
 test('runs that fix more at the start take no spare', limit, async (t) => {
   const one = await startRunner(t, { steps: [{ text: 'answer' }] }, { setting, spares: [warm] });
   await until(() => spares(one).length === 1);

@@ -20,7 +20,7 @@ export interface SparesOptions extends ProcessParts {
   readonly count: number;
   /** What they are made for before it is known what is asked for. */
   readonly shapes: readonly SpareShape[];
-  /** True while one more may be there, and nobody else starts one. */
+  /** True while one more may be there and be started. */
   readonly mayStart: () => boolean;
   /** Ends what has to give way to one more. */
   readonly makeRoom: () => Promise<void>;
@@ -29,6 +29,15 @@ export interface SparesOptions extends ProcessParts {
 interface Spare {
   readonly shape: SpareShape;
   readonly process: RunProcess;
+}
+
+/** A spare that is being made. */
+interface Coming {
+  readonly shape: SpareShape;
+  /** True once somebody waits for it. */
+  taken: boolean;
+  /** Null when it could not be made. */
+  readonly made: Promise<RunProcess | null>;
 }
 
 /** When it is tried again to make a spare, in milliseconds. */
@@ -40,7 +49,7 @@ const bounds: ReuseBounds = { sessions: 2, memoryBytes: Infinity };
 /**
  * Processes that were started before anybody asked for them. One that is taken is replaced by one of the same shape;
  * a run that found none has one of its shape made, in the place of that shape which was not asked for the longest.
- * They are made one at a time, and only while nobody else starts a process: they save waiting, not work.
+ * They are made one at a time, and only while there is room to start others besides.
  */
 export class Spares {
   readonly #options: SparesOptions;
@@ -50,6 +59,7 @@ export class Spares {
   /** The shapes to be had, one for each spare; those asked for last come last. */
   #wanted: SpareShape[];
   #making: Promise<void> | null = null;
+  #coming: Coming | null = null;
 
   constructor(options: SparesOptions) {
     this.#options = options;
@@ -68,13 +78,20 @@ export class Spares {
     return this.#ready.some(({ process }) => process.jail.id === jail);
   }
 
-  /** A spare that can take the turn; null when there is none. What is asked for is made again. */
-  take(order: RunOrder): RunProcess | null {
+  /**
+   * A spare that can take the turn, if need be the one that is just being made: it is further than one that would be
+   * started now. Null when there is none. What is asked for is made again.
+   */
+  async take(order: RunOrder): Promise<RunProcess | null> {
     const shape = shapeFor(order);
     if (shape === null || this.#options.count === 0) return null;
     this.#want(shape);
     const index = this.#ready.findIndex((spare) => isSame(spare.shape, shape));
-    return index === -1 ? null : this.#ready.splice(index, 1)[0]!.process;
+    if (index !== -1) return this.#ready.splice(index, 1)[0]!.process;
+    const coming = this.#coming;
+    if (coming === null || coming.taken || !isSame(coming.shape, shape)) return null;
+    coming.taken = true;
+    return await coming.made;
   }
 
   /** Begins to make what is missing, if now is the time. */
@@ -131,9 +148,13 @@ export class Spares {
     const { starts, log } = this.#options;
     const leave = await starts.enter({ tenant: '', key: '' }, this.#closing.signal);
     if (leave === null) return false;
+    const { promise: made, resolve } = Promise.withResolvers<RunProcess | null>();
+    const coming: Coming = { shape, taken: false, made };
+    this.#coming = coming;
+    let process: RunProcess | null = null;
     try {
       await this.#options.makeRoom();
-      this.#keep({ shape, process: await startSpare(this.#options, shape) });
+      process = await startSpare(this.#options, shape);
       return true;
     } catch (error) {
       log.warn({ err: error, retryMs }, 'a spare process could not be made');
@@ -141,6 +162,9 @@ export class Spares {
       return false;
     } finally {
       leave();
+      this.#coming = null;
+      resolve(process);
+      if (process !== null && !coming.taken) this.#keep({ shape, process });
     }
   }
 

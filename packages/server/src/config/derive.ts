@@ -78,7 +78,7 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     maxProcesses,
     maxWaiting: values.maxWaiting ?? 10 * maxProcesses,
     processUses: values.processUses,
-    spares: Math.min(values.spares ?? Math.min(machine.cores, 4), maxProcesses - 1),
+    spares: Math.min(values.spares ?? sparesOf(machine), maxProcesses - 1),
     maxBodyBytes: values.maxBodyBytes ?? values.maxFilesBytes * 1.25,
     conversationTtlSeconds,
     retentionDays,
@@ -99,6 +99,9 @@ const isLoopback = (host: string) =>
 
 const processesOf = ({ cores, memoryBytes }: Machine) =>
   Math.max(1, Math.min(processesPerCore * cores, Math.floor((memoryShare * memoryBytes) / processBytes)));
+
+/** As many as new tenants that come at random need, so that hardly one finds none. */
+const sparesOf = ({ memoryBytes }: Machine) => Math.max(1, Math.min(8, Math.floor(memoryBytes / (3 * 2 ** 30))));
 
 function upstreamOf(input: Input): Settings['upstream'] {
   const { upstream, upstreams, anthropicApiKey } = input.values;

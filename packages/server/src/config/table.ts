@@ -179,7 +179,7 @@ export const table = {
   spares: setting(wholeNumber(0, 1_000_000), {
     variable: 'SALLYPORT_SPARES',
     default: null,
-    defaultText: 'one for each core, at most 4',
+    defaultText: 'one for each 3 GB of memory, at least 1 and at most 8',
     text: 'Processes that are started before anybody asks for them, so that the first query of a tenant need not wait for one.',
   }),
   maxWaiting: setting(wholeNumber(0, 1_000_000), {
