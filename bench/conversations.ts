@@ -11,6 +11,8 @@ export interface Conversations {
   readonly count: number;
   /** Turns of each, after the first one, which starts the process and is not counted. */
   readonly turns: number;
+  /** Awaited after the first turn: what starting a process leaves to do is over then. */
+  readonly settled?: () => Promise<void>;
   /** Told before a conversation is ended, when its process is still there. */
   readonly beforeEnd?: () => void;
 }
@@ -23,7 +25,7 @@ const pauseMs = 20;
  * value. Each turn is answered with the words of all before it, so the histories of all sides are the same.
  */
 export async function haveConversations(conversations: Conversations): Promise<Sample> {
-  const { peer, round, count, turns, beforeEnd } = conversations;
+  const { peer, round, count, turns, settled, beforeEnd } = conversations;
   const [raw, problems]: [number[], (string | null)[]] = [[], []];
   for (let number = 0; number < count && !problems.some((problem) => problem !== null); number += 1) {
     const words: string[] = [];
@@ -36,6 +38,7 @@ export async function haveConversations(conversations: Conversations): Promise<S
       // What comes after a wrong answer is wrong too.
       if (problems.at(-1) !== null) break;
       if (words.length > 1 && answer.firstTextMs !== null) raw.push(answer.firstTextMs);
+      if (words.length === 1) await settled?.();
       await delay(pauseMs);
     }
     beforeEnd?.();

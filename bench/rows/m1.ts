@@ -1,3 +1,4 @@
+import { quiet } from '../admin.ts';
 import { haveConversations } from '../conversations.ts';
 import { livePeer } from '../peers.ts';
 import { NoFigure, quantileOfAll, type Row } from '../row.ts';
@@ -30,6 +31,6 @@ export const m1: Row = {
   seconds: 0,
   async measure(stage, side, round) {
     const peer = side === 'raw' ? await rawPeer(stage) : stage.sallyport;
-    return await haveConversations({ peer, round, count: conversations, turns });
+    return await haveConversations({ peer, round, count: conversations, turns, settled: () => quiet(stage) });
   },
 };

@@ -5,7 +5,7 @@ import { defaultBounds, queryRequest, streamEvent } from '@sallyport/protocol';
 import type { Step } from '@sallyport/simulator';
 import { administer, auditLines, makeKey, makeTenant } from '../support/admin.ts';
 import { call } from '../support/approvals.ts';
-import { answerOf, callsWith, inBatches, joined, rows, scripted, stream, typesOf } from '../support/runs.ts';
+import { answerOf, callsWith, inBatches, joined, rows, scripted, stream, typesOf, until } from '../support/runs.ts';
 import { query, startService, userKey, type TestService } from '../support/service.ts';
 import { read } from '../support/workspaces.ts';
 
@@ -80,7 +80,9 @@ test(
     assert.equal(callsWith(service, word).length, calls);
     assert.equal(stored(), before);
     assert.equal(service.sallyport.processes().length, 0);
-    const lines = (await auditLines(service)).filter(({ action }) => action === 'query.cached');
+    const given = async () => (await auditLines(service)).filter(({ action }) => action === 'query.cached');
+    await until(async () => (await given()).length >= 2);
+    const lines = await given();
     assert.deepEqual(
       lines.map(({ actor, tenant, subject, details }) => [actor, tenant, subject, details.request_id]),
       [again, result].map(({ request_id }) => ['key-1', 'default', first['session_id'], request_id]),

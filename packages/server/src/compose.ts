@@ -181,7 +181,7 @@ async function startGuard(configured: readonly KeyInput[], stores: Stores, logge
   const clock = systemClock;
   const keyRing = createKeyRing({ configured, keys: stores.keys, clock, logger });
   teardown.add(async () => keyRing.close());
-  const stops = new Stops({ stops: stores.stops, logger });
+  const stops = new Stops({ stops: stores.stops, logger, clock });
   teardown.add(async () => stops.close());
   await stops.start();
   return { keyRing, stops };

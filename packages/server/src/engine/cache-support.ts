@@ -107,6 +107,15 @@ export class AnswersBench {
     return { answer, leave: () => abort.abort() };
   }
 
+  /** As when a conversation was deleted here. */
+  forget(id: string): void {
+    this.#answers.forget('default', id);
+  }
+
+  close(): Promise<void> {
+    return this.#answers.close();
+  }
+
   async #start(tenant: string): Promise<StartedRun> {
     this.#starts += 1;
     const id = `conv-${this.#starts}`;

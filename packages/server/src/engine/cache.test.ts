@@ -103,13 +103,26 @@ test('the answer of a conversation that was deleted is not given', async (t) => 
   const bench = await withStored(t);
   assert.equal((await said(bench.ask().answer)).cached, 'hit');
   await bench.stores.conversations.delete('default', 'conv-1');
+  bench.forget('conv-1');
   bench.ask();
   await started(bench, 2);
 });
 
-test('a stored answer is given only with its line in the audit log', async (t) => {
+test('the answer of a conversation that another node deleted is given for a second at most', async (t) => {
+  const bench = await withStored(t);
+  assert.equal((await said(bench.ask().answer)).cached, 'hit');
+  await bench.stores.conversations.delete('default', 'conv-1');
+  bench.clock.pass(999);
+  assert.equal((await said(bench.ask().answer)).cached, 'hit');
+  bench.clock.pass(1);
+  bench.ask();
+  await started(bench, 2);
+});
+
+test('a stored answer has its line in the audit log, and is not given while that cannot be written', async (t) => {
   const bench = await withStored(t);
   await said(bench.ask({}, { ...aPrincipal, key: 'other' }).answer);
+  await bench.close();
   const lines = (await bench.stores.audit.read('default', 0, 100)).filter(({ action }) => action === 'query.cached');
   assert.deepEqual(
     lines.map(({ actor, tenant, ref, subject, details }) => ({ actor, tenant, ref, subject, details })),
@@ -123,9 +136,20 @@ test('a stored answer is given only with its line in the audit log', async (t) =
       },
     ],
   );
+  const { append } = bench.stores.audit;
   bench.stores.audit.append = () => Promise.reject(new SallyportError('storage_full'));
+  // That it fails shows when the first line is written, which stays to be written.
+  await said(bench.ask().answer);
+  await assert.rejects(bench.close(), { code: 'storage_full' });
   await assert.rejects(bench.ask().answer, { code: 'storage_full' });
+  bench.stores.audit.append = append;
+  await said(bench.ask().answer);
   assert.equal(bench.runs.length, 1);
+  const given = (await bench.stores.audit.read('default', 0, 100)).filter(({ action }) => action === 'query.cached');
+  assert.deepEqual(
+    given.map(({ details }) => details['request_id']),
+    ['req-2', 'req-3', 'req-5'],
+  );
 });
 
 test('what replaced a run that still goes on is not replaced by it', async (t) => {

@@ -6,6 +6,7 @@ import {
   type RunResult,
   type StreamItem,
 } from '@sallyport/protocol';
+import { AuditSpool } from './audit-spool.ts';
 import { logOf } from './conversations.ts';
 import type { EngineParts, RunningTurn, TurnOutcome } from './engine.ts';
 import type { LiveLogs } from './live.ts';
@@ -14,6 +15,11 @@ import { sumUsage } from './outcome.ts';
 import type { Profile, TurnRef } from './ports.ts';
 import type { Principal } from './principal.ts';
 import { canonicalHash } from './tool-inputs.ts';
+
+/** How long it is known that a conversation is there, in milliseconds: another node may have deleted it since. */
+const knownMs = 1000;
+/** Of how many it is known. */
+const maxKnown = 10_000;
 
 /** Names how answers are stored; another form needs another name. */
 const format = 'answer 1';
@@ -84,10 +90,24 @@ export class Answers {
   readonly #logs: LiveLogs;
   /** The runs that may be shared, by answer and key. */
   readonly #flights = new Map<string, Flight>();
+  /** When conversations of stored answers were last seen to be there, by the clock that only grows. */
+  readonly #known = new Map<string, number>();
+  readonly #lines: AuditSpool;
 
   constructor(parts: EngineParts, logs: LiveLogs) {
     this.#parts = parts;
     this.#logs = logs;
+    this.#lines = new AuditSpool(parts.audit, parts.logger);
+  }
+
+  /** A conversation is gone: answers of it are not given any more. */
+  forget(tenant: string, conversation: string): void {
+    this.#known.delete(nameOf(tenant, conversation));
+  }
+
+  /** Resolves when what was given is written down. Rejects when it cannot be. */
+  async close(): Promise<void> {
+    await this.#lines.flush();
   }
 
   /**
@@ -117,14 +137,14 @@ export class Answers {
     };
   }
 
-  /** Gives a stored answer. It is not given unless the audit log has its line. */
+  /** Gives a stored answer; not while the audit log cannot be written, where its line comes a moment later. */
   async #hit({ log, turn, result }: StoredAnswer, asked: OneShot, since: number): Promise<RunningTurn> {
-    const { audit, clock } = this.#parts;
+    const { clock } = this.#parts;
     const { tenant, key: actor } = asked.principal;
     const { session_id: conversation } = result;
     const [ref, details] = [{ conversation, turn }, { request_id: asked.requestId }];
     const line = { at: clock.now(), tenant, actor, action: 'query.cached', ref, subject: conversation, details };
-    await audit.append([line]);
+    await this.#lines.add(line);
     const told = this.#told('hit', asked, since);
     const messages = messagesOf(log);
     return {
@@ -152,7 +172,7 @@ export class Answers {
 
   /** The answer under a key; null also when it cannot be read, or its conversation was deleted. */
   async #stored(key: string, tenant: string): Promise<StoredAnswer | null> {
-    const { responseCache, conversations, logger } = this.#parts;
+    const { responseCache, logger } = this.#parts;
     let stored: StoredAnswer | null = null;
     try {
       const text = await responseCache.get(key);
@@ -160,8 +180,19 @@ export class Answers {
     } catch (error) {
       logger.warn({ err: error }, 'a stored answer could not be read');
     }
-    const found = stored && (await conversations.get(tenant, stored.result.session_id));
-    return found && found.status !== 'gone' ? stored : null;
+    return stored && (await this.#isThere(tenant, stored.result.session_id)) ? stored : null;
+  }
+
+  async #isThere(tenant: string, conversation: string): Promise<boolean> {
+    const { conversations, clock } = this.#parts;
+    const [name, now] = [nameOf(tenant, conversation), clock.monotonic()];
+    if (now - (this.#known.get(name) ?? -Infinity) < knownMs) return true;
+    const found = await conversations.get(tenant, conversation);
+    const isThere = found !== null && found.status !== 'gone';
+    if (this.#known.size >= maxKnown) this.#known.clear();
+    if (isThere) this.#known.set(name, now);
+    else this.#known.delete(name);
+    return isThere;
   }
 
   /** Stores the answer of a run that ended well. Never rejects. */
@@ -239,6 +270,8 @@ function whenLeft(signal: AbortSignal, left: () => void, ended: Promise<unknown>
   const over = () => signal.removeEventListener('abort', left);
   ended.then(over, over);
 }
+
+const nameOf = (tenant: string, conversation: string): string => JSON.stringify([tenant, conversation]);
 
 /** Throws when the text is not one that was stored. */
 function answerIn(text: string): StoredAnswer {

@@ -148,6 +148,7 @@ class OneNodeEngine implements OwnEngine {
       await transcripts.delete(tenant, sdkSession);
       await runner.forget(tenant, sdkSession);
       await conversations.delete(tenant, id);
+      this.#answers.forget(tenant, id);
       this.#logs.end(tenant, id);
     });
   };
@@ -163,6 +164,7 @@ class OneNodeEngine implements OwnEngine {
   close: Engine['close'] = async () => {
     await this.#sweeper.close();
     await this.#running.close();
+    await this.#answers.close();
     this.#desk.close();
   };
 

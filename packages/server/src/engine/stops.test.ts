@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { systemClock } from './clock.ts';
 import type { Stop, StopStore } from './ports.ts';
 import { stopInfo, Stops } from './stops.ts';
 
 const logger = { info() {}, warn() {}, error() {} };
+const clock = systemClock;
 const stop = (id: string, parts: Partial<Stop> = {}): Stop => ({
   id,
   tenant: null,
@@ -33,7 +35,7 @@ test('a stop holds for exactly what it names', async () => {
     [{ tenant: 'u', conversation: 'c' }, false],
   ];
   for (const [parts, holds] of cases) {
-    const stops = new Stops({ stops: storeOf(async () => [stop('s', parts)]), logger });
+    const stops = new Stops({ stops: storeOf(async () => [stop('s', parts)]), logger, clock });
     await stops.refresh();
     assert.equal(stops.holds(whose), holds, JSON.stringify(parts));
     const checked = stops.check(whose);
@@ -48,20 +50,20 @@ test('work that has no conversation yet is not that of one that is stopped, but 
     [{ tenant: 't', key: 'k' }, true],
     [{}, true],
   ] as const) {
-    const checked = new Stops({ stops: storeOf(async () => [stop('s', parts)]), logger }).check(unnamed);
+    const checked = new Stops({ stops: storeOf(async () => [stop('s', parts)]), logger, clock }).check(unnamed);
     await (holds ? assert.rejects(checked, { code: 'stopped' }) : checked);
   }
 });
 
 test('nothing is let pass that cannot be looked up', async () => {
-  const stops = new Stops({ stops: storeOf(() => Promise.reject(new Error('no store'))), logger });
+  const stops = new Stops({ stops: storeOf(() => Promise.reject(new Error('no store'))), logger, clock });
   await assert.rejects(stops.check(whose), /no store/u);
   await assert.rejects(stops.start(), /no store/u);
 });
 
 test('an answer that comes late does not undo a later one, nor lets pass what it was asked for', async () => {
   const answers: ((stops: Stop[]) => void)[] = [];
-  const stops = new Stops({ stops: storeOf(() => new Promise((resolve) => answers.push(resolve))), logger });
+  const stops = new Stops({ stops: storeOf(() => new Promise((resolve) => answers.push(resolve))), logger, clock });
   const early = stops.check(whose);
   const late = stops.refresh();
   answers[1]?.([]);
@@ -73,7 +75,7 @@ test('an answer that comes late does not undo a later one, nor lets pass what it
 
 test('a stop is known although another reading has always begun before one ends', async () => {
   const answers: ((stops: Stop[]) => void)[] = [];
-  const stops = new Stops({ stops: storeOf(() => new Promise((resolve) => answers.push(resolve))), logger });
+  const stops = new Stops({ stops: storeOf(() => new Promise((resolve) => answers.push(resolve))), logger, clock });
   let told = 0;
   stops.onChange(() => (told += 1));
   const readings = [stops.refresh()];
@@ -94,6 +96,7 @@ test('those who listen are told of each new set, also of one that another proces
       return held;
     }),
     logger,
+    clock,
   });
   const told: boolean[] = [];
   const changed = () => new Promise<void>((resolve) => stops.onChange(resolve));

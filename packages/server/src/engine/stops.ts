@@ -1,10 +1,12 @@
 import type { StopInfo } from '@sallyport/protocol';
-import { isoTime } from './clock.ts';
+import { isoTime, type Clock } from './clock.ts';
 import { SallyportError } from './errors.ts';
 import type { Log, Stop, StopStore } from './ports.ts';
 
 /** Milliseconds after which another process of the service has seen a stop. */
 const pollMs = 250;
+/** What was read so many milliseconds ago still counts for what begins now: half of what a stop may take. */
+const freshMs = 500;
 
 /** Whose work it is. */
 export interface Whose {
@@ -45,16 +47,20 @@ export function stopInfo({ id, createdAt, createdBy, ...stop }: Stop): StopInfo 
 export class Stops {
   readonly #store: StopStore;
   readonly #logger: Log;
+  readonly #clock: Pick<Clock, 'monotonic'>;
   readonly #listeners = new Set<() => void>();
   #known: readonly Stop[] = [];
   /** Readings that were begun, and the latest of them whose answer counts. */
   #begun = 0;
   #counts = 0;
+  /** When the reading that counts was begun, by the clock that only grows. */
+  #readAt = -Infinity;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(parts: { readonly stops: StopStore; readonly logger: Log }) {
+  constructor(parts: { readonly stops: StopStore; readonly logger: Log; readonly clock: Pick<Clock, 'monotonic'> }) {
     this.#store = parts.stops;
     this.#logger = parts.logger;
+    this.#clock = parts.clock;
   }
 
   /** Reads what holds, and goes on watching until it is closed. Rejects when it cannot be read. */
@@ -85,9 +91,13 @@ export class Stops {
     return this.#known.some((stop) => names(stop, whose));
   }
 
-  /** Rejects with `stopped` when a stop names the work, as the store has it now. */
+  /**
+   * Rejects with `stopped` when a stop names the work, as the store had it half a second ago or later; as it fails when
+   * it cannot be read.
+   */
   async check(wanted: Wanted): Promise<void> {
-    const stops = await this.refresh();
+    const isFresh = this.#clock.monotonic() - this.#readAt < freshMs;
+    const stops = isFresh ? this.#known : await this.refresh();
     if (stops.some((stop) => names(stop, wanted))) throw new SallyportError('stopped');
   }
 
@@ -95,10 +105,12 @@ export class Stops {
   async refresh(): Promise<readonly Stop[]> {
     this.#begun += 1;
     const reading = this.#begun;
+    const readAt = this.#clock.monotonic();
     const found = await this.#store.list();
     // A later reading that has not ended yet is no reason to wait: there may always be one.
     if (reading < this.#counts) return found;
     this.#counts = reading;
+    this.#readAt = readAt;
     const ids = (stops: readonly Stop[]) => stops.map(({ id }) => id).join();
     const changed = ids(found) !== ids(this.#known);
     this.#known = found;
