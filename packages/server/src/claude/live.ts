@@ -16,6 +16,8 @@ interface Idle {
   readonly epoch: number | null;
   /** False once it turned out that it cannot be used. */
   readonly ready: Promise<boolean>;
+  /** True once nothing is waited for any more. */
+  isReady: boolean;
   readonly timer: NodeJS.Timeout;
 }
 
@@ -76,20 +78,37 @@ export class LivePool {
     this.#wait(key, { process, order, fixed: shapeOf(order.profile), epoch: null, ready });
   }
 
-  /** The process that can take the turn; null when there is none. One of its conversation that cannot is ended. */
+  /** The process of the conversation if it can take the turn, else null; one that cannot is ended. */
   async take(order: RunOrder): Promise<RunProcess | null> {
     const key = keyOf(order);
     await this.#warming.get(key);
     const own = this.#idle.get(key);
-    if (own !== undefined) {
-      const fits = order.resume && order.recovery === null && order.ref.epoch - 1 === own.epoch;
-      if (fits && conversationOf(order) === own.fixed && (await own.process.jail.isPlaceSame())) {
-        if (this.#leave(key, own)) return own.process;
-      }
-      this.#end(key);
-      return null;
+    if (own === undefined) return null;
+    const fits = order.resume && order.recovery === null && order.ref.epoch - 1 === own.epoch;
+    if (fits && conversationOf(order) === own.fixed && (await own.process.jail.isPlaceSame())) {
+      if (this.#leave(key, own)) return own.process;
     }
-    return isFirst(order) ? await this.#takeCleared(order) : null;
+    this.#end(key);
+    return null;
+  }
+
+  /**
+   * A process that was cleared and can take a first turn; null when there is none. `soon`: also one that is just being
+   * cleared. The one that was used last comes first: others get old, and are ended.
+   */
+  async takeCleared(order: RunOrder, soon: boolean): Promise<RunProcess | null> {
+    const shape = shapeOf(order.profile);
+    for (;;) {
+      const found = [...this.#idle].findLast(
+        ([, { epoch, fixed, isReady }]) => epoch === null && fixed === shape && (isReady || soon),
+      );
+      if (found === undefined) return null;
+      const [key, idle] = found;
+      this.#leave(key, idle);
+      const [ready, same] = await Promise.all([idle.ready, idle.process.jail.isPlaceSame()]);
+      if (ready && same) return idle.process;
+      this.#watch(endProcess(idle.process, true, this.#log));
+    }
   }
 
   /** The process that is idle in a jail, and its last turn; null when none is. */
@@ -114,25 +133,12 @@ export class LivePool {
     await Promise.all(this.#ending);
   }
 
-  /** The one that was used last comes first: others get old, and are ended. */
-  async #takeCleared(order: RunOrder): Promise<RunProcess | null> {
-    const shape = shapeOf(order.profile);
-    for (;;) {
-      const found = [...this.#idle].findLast(([, { epoch, fixed }]) => epoch === null && fixed === shape);
-      if (found === undefined) return null;
-      const [key, idle] = found;
-      this.#leave(key, idle);
-      const [ready, same] = await Promise.all([idle.ready, idle.process.jail.isPlaceSame()]);
-      if (ready && same) return idle.process;
-      this.#watch(endProcess(idle.process, true, this.#log));
-    }
-  }
-
-  #wait(key: string, waiting: Omit<Idle, 'timer'>): void {
+  #wait(key: string, waiting: Omit<Idle, 'timer' | 'isReady'>): void {
     this.#end(key);
     const timer = setTimeout(() => this.#end(key), idleMs).unref();
-    const idle: Idle = { ...waiting, timer };
+    const idle: Idle = { ...waiting, isReady: false, timer };
     this.#idle.set(key, idle);
+    void idle.ready.then((ready) => (idle.isReady = ready));
     void idle.process.jail.exited.then(() => this.#idle.get(key) === idle && this.#end(key));
   }
 

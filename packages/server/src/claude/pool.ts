@@ -3,7 +3,7 @@ import { SallyportError } from '../engine/errors.ts';
 import type { LiveProcess, RunOrder } from '../engine/ports.ts';
 import type { Places } from './admission.ts';
 import type { ReuseBounds } from './clearing.ts';
-import { LivePool } from './live.ts';
+import { isFirst, LivePool } from './live.ts';
 import type { RunParts } from './run.ts';
 import { endProcess, startRunProcess, type ProcessParts, type RunProcess, type Starter } from './run-process.ts';
 import { Spares, type SparesOptions } from './spares.ts';
@@ -34,12 +34,18 @@ export class Pool {
 
   /** The process that a turn gets that has a place, null when it is to start one; others go where there are too many. */
   async take(order: RunOrder): Promise<RunProcess | null> {
-    const waiting = (await this.#live.take(order)) ?? (await this.#spares.take(order));
+    const waiting = isFirst(order) ? await this.#takeFirst(order) : await this.#live.take(order);
     const { places } = this.#options;
     // Spares give way last: they are for everybody.
     await this.#live.fit(Math.max(0, places.free - this.#spares.size));
     await this.#spares.fit(places.free);
     return waiting;
+  }
+
+  /** What is ready comes before what will be in a moment: a tenant that asks again and again has two processes then. */
+  async #takeFirst(order: RunOrder): Promise<RunProcess | null> {
+    const ready = (await this.#live.takeCleared(order, false)) ?? this.#spares.take(order);
+    return ready ?? (await this.#live.takeCleared(order, true)) ?? (await this.#spares.takeComing(order));
   }
 
   /** Makes the spares that are missing, if now is the time. */

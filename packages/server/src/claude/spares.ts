@@ -78,18 +78,20 @@ export class Spares {
     return this.#ready.some(({ process }) => process.jail.id === jail);
   }
 
-  /**
-   * A spare that can take the turn, if need be the one that is just being made: it is further than one that would be
-   * started now. Null when there is none. What is asked for is made again.
-   */
-  async take(order: RunOrder): Promise<RunProcess | null> {
+  /** A spare that can take the turn; null when there is none. What is asked for is made again. */
+  take(order: RunOrder): RunProcess | null {
     const shape = shapeFor(order);
     if (shape === null || this.#options.count === 0) return null;
     this.#want(shape);
     const index = this.#ready.findIndex((spare) => isSame(spare.shape, shape));
-    if (index !== -1) return this.#ready.splice(index, 1)[0]!.process;
+    return index === -1 ? null : this.#ready.splice(index, 1)[0]!.process;
+  }
+
+  /** The spare that is just being made, if it can take the turn: it is further than one that would be started now. */
+  async takeComing(order: RunOrder): Promise<RunProcess | null> {
     const coming = this.#coming;
-    if (coming === null || coming.taken || !isSame(coming.shape, shape)) return null;
+    const shape = shapeFor(order);
+    if (shape === null || coming === null || coming.taken || !isSame(coming.shape, shape)) return null;
     coming.taken = true;
     return await coming.made;
   }
