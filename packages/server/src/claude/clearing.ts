@@ -20,8 +20,9 @@ const answerMs = 10_000;
 
 /**
  * Has an idle process drop its session and begin a new one, and takes away what the old one left: files, transcripts,
- * the way to the model, what may have been allowed. Rejects when the process cannot be used again: it is too old or too
- * large, or something is not as it is in a process that has just started. It must be ended then.
+ * the way to the model. It was never given a rule, and the new session tells its mode. Rejects when the process cannot
+ * be used again: it is too old or too large, or something is not as it is in a process that has just started. It must be
+ * ended then.
  *
  * Of the old session nothing is in the new one: measured by what the model is sent, and by what is in the process's files.
  */
@@ -38,7 +39,6 @@ export async function clear(process: RunProcess, profile: Profile, bounds: Reuse
   if (init.session_id === process.session) throw new Error('the session is the old one');
   const mismatch = mismatchOf(init, profile, init.session_id);
   if (mismatch !== null) throw new Error(mismatch);
-  await claude.resetPermissions();
   await jail.reset(init.session_id);
   await untilAlone(process);
   const used = jail.memoryBytes();

@@ -26,8 +26,6 @@ export interface ClaudeProcess {
   send(texts: readonly string[], uuid: string): void;
   /** Sends the command that drops the session and begins a new one. */
   sendClear(): void;
-  /** Takes back what may have been changed about permissions since the start. */
-  resetPermissions(): Promise<void>;
   /**
    * True when the process was a parked one that did not take what it was claimed for: then nothing that was sent has
    * been run, and nothing will.
@@ -132,10 +130,6 @@ function processOver({ session, input, trace, jail, log, started, claimed }: Par
     },
     sendClear() {
       input.write(clearMessage);
-    },
-    async resetPermissions() {
-      await within(readMs, session.setPermissionMode(mode));
-      await within(readMs, session.applyFlagSettings({ permissions: null }));
     },
     async refused() {
       try {
