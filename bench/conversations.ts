@@ -12,7 +12,7 @@ export interface Conversations {
   /** Turns of each, after the first one, which starts the process and is not counted. */
   readonly turns: number;
   /** Awaited after the first turn: what starting a process leaves to do is over then. */
-  readonly settled?: () => Promise<void>;
+  readonly settled?: () => Promise<unknown>;
   /** Told before a conversation is ended, when its process is still there. */
   readonly beforeEnd?: () => void;
 }
