@@ -14,12 +14,8 @@ import { messagesOf } from './messages.ts';
 import { sumUsage } from './outcome.ts';
 import type { Profile, TurnRef } from './ports.ts';
 import type { Principal } from './principal.ts';
+import { SeenConversations } from './seen-conversations.ts';
 import { canonicalHash } from './tool-inputs.ts';
-
-/** How long it is known that a conversation is there, in milliseconds: another node may have deleted it since. */
-const knownMs = 1000;
-/** Of how many it is known. */
-const maxKnown = 10_000;
 
 /** Names how answers are stored; another form needs another name. */
 const format = 'answer 1';
@@ -90,19 +86,19 @@ export class Answers {
   readonly #logs: LiveLogs;
   /** The runs that may be shared, by answer and key. */
   readonly #flights = new Map<string, Flight>();
-  /** When conversations of stored answers were last seen to be there, by the clock that only grows. */
-  readonly #known = new Map<string, number>();
+  readonly #seen: SeenConversations;
   readonly #lines: AuditSpool;
 
   constructor(parts: EngineParts, logs: LiveLogs) {
     this.#parts = parts;
     this.#logs = logs;
+    this.#seen = new SeenConversations(parts.conversations, parts.clock);
     this.#lines = new AuditSpool(parts.audit, parts.logger);
   }
 
   /** A conversation is gone: answers of it are not given any more. */
   forget(tenant: string, conversation: string): void {
-    this.#known.delete(nameOf(tenant, conversation));
+    this.#seen.forget(tenant, conversation);
   }
 
   /** Resolves when what was given is written down. Rejects when it cannot be. */
@@ -180,19 +176,7 @@ export class Answers {
     } catch (error) {
       logger.warn({ err: error }, 'a stored answer could not be read');
     }
-    return stored && (await this.#isThere(tenant, stored.result.session_id)) ? stored : null;
-  }
-
-  async #isThere(tenant: string, conversation: string): Promise<boolean> {
-    const { conversations, clock } = this.#parts;
-    const [name, now] = [nameOf(tenant, conversation), clock.monotonic()];
-    if (now - (this.#known.get(name) ?? -Infinity) < knownMs) return true;
-    const found = await conversations.get(tenant, conversation);
-    const isThere = found !== null && found.status !== 'gone';
-    if (this.#known.size >= maxKnown) this.#known.clear();
-    if (isThere) this.#known.set(name, now);
-    else this.#known.delete(name);
-    return isThere;
+    return stored && (await this.#seen.isThere(tenant, stored.result.session_id)) ? stored : null;
   }
 
   /** Stores the answer of a run that ended well. Never rejects. */
@@ -270,8 +254,6 @@ function whenLeft(signal: AbortSignal, left: () => void, ended: Promise<unknown>
   const over = () => signal.removeEventListener('abort', left);
   ended.then(over, over);
 }
-
-const nameOf = (tenant: string, conversation: string): string => JSON.stringify([tenant, conversation]);
 
 /** Throws when the text is not one that was stored. */
 function answerIn(text: string): StoredAnswer {
