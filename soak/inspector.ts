@@ -49,13 +49,18 @@ export class Inspector {
   async look(): Promise<Inside> {
     // The second one takes what the first has made free.
     for (let times = 0; times < 2; times += 1) await this.#call('HeapProfiler.collectGarbage', {});
-    const { result } = (await this.#call('Runtime.evaluate', {
-      expression: '({ heap: process.memoryUsage().heapUsed, resources: process.getActiveResourcesInfo() })',
-      returnByValue: true,
-    })) as { result: { value: { heap: number; resources: string[] } } };
-    const { heap, resources } = result.value;
+    const { heap, resources } = (await this.evaluate(
+      '({ heap: process.memoryUsage().heapUsed, resources: process.getActiveResourcesInfo() })',
+    )) as { heap: number; resources: string[] };
     const timers = resources.filter((name) => name === 'Timeout').length;
     return { heap, timers, resources: resources.length - timers };
+  }
+
+  /** The value of an expression within the program, of a promise when it is settled. */
+  async evaluate(expression: string): Promise<unknown> {
+    const asked = { expression, returnByValue: true, awaitPromise: true };
+    const { result } = (await this.#call('Runtime.evaluate', asked)) as { result: { value: unknown } };
+    return result.value;
   }
 
   close(): void {

@@ -2,11 +2,11 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { json } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
-import { WebSocketServer } from 'ws';
+import { WebSocketServer, type WebSocket } from 'ws';
 import { Reciter, sharedMicros } from '../recital.ts';
 
 /**
- * The least that Node takes to keep streams or sockets open, and to write the same bytes to all of them: each piece of a
+ * The least that Node takes to keep streams or sockets open, to notice which are dead, and to write the same bytes to all: each piece of a
  * recital is made into one buffer, already framed as a chunk, which is handed to each socket itself.
  */
 const streams = new Set<ServerResponse>();
@@ -46,12 +46,33 @@ async function recite(request: IncomingMessage): Promise<void> {
 }
 
 const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
+
+/** Sockets that have answered since the last ping, as the documentation of `ws` finds those that have not. */
+const alive = new WeakSet<WebSocket>();
+
+function hold(socket: WebSocket): void {
+  alive.add(socket);
+  socket.on('error', console.error).on('pong', isAlive).on('message', isAlive);
+  socket.send('{}');
+}
+
+function isAlive(this: WebSocket): void {
+  alive.add(this);
+}
+
+setInterval(() => {
+  for (const socket of sockets.clients) {
+    if (alive.delete(socket)) socket.ping();
+    else socket.terminate();
+  }
+}, 15_000);
+
 const server = createServer((request, response) => {
   if (request.method === 'GET') watch(response);
   else void recite(request).then(() => response.end('{}'));
 });
 server.on('upgrade', (request, socket, head) => {
-  sockets.handleUpgrade(request, socket, head, (opened) => opened.send('{}'));
+  sockets.handleUpgrade(request, socket, head, hold);
 });
 server.listen(0, '127.0.0.1', () => {
   process.stdout.write(`Address: http://127.0.0.1:${(server.address() as AddressInfo).port}\n`);

@@ -84,3 +84,27 @@ export const overSocket = {
     ],
   },
 } as const satisfies Readonly<Record<string, Line>>;
+
+/** The three turns of `cluster/run.ts`. */
+export const clustered = {
+  edit: {
+    words: 'We go to Rome instead. Correct my notes.',
+    steps: [
+      { text: 'I will. ', tools: [read('notes.md')] },
+      { tools: [edit('notes.md', 'Paris', 'Rome')] },
+      spoken('Your notes say Rome now.'),
+    ],
+  },
+  killed: {
+    words: 'Tell me at length what to see there.',
+    steps: [
+      spoken(
+        Array.from({ length: 10 }, (_, index) => `Day ${index + 1}: one more church, and one more ice. `).join(''),
+      ),
+    ],
+  },
+  last: {
+    words: 'And what do my notes say?',
+    steps: [{ tools: [read('notes.md')] }, spoken('Rome, in March.')],
+  },
+} as const satisfies Readonly<Record<string, Line>>;

@@ -10,13 +10,17 @@ const program = fileURLToPath(new URL('../../packages/server/src/main.ts', impor
 /** A Sallyport server in a process of its own. All that it keeps is in one directory, which outlives the process. */
 export class Service {
   /** A key of a user. Clients send it as `Authorization: Bearer <key>`. */
-  readonly key = randomUUID();
+  readonly key: string;
   readonly #directory: string;
+  readonly #env: Readonly<Record<string, string>>;
   #child: ChildProcess | null = null;
   #url = '';
 
-  constructor(directory: string) {
+  /** `env`: settings over those of a server that is alone. */
+  constructor(directory: string, env: Readonly<Record<string, string>> = {}) {
     this.#directory = directory;
+    this.#env = env;
+    this.key = env['CLAUDE_API_KEY_1'] ?? randomUUID();
     atExit(() => this.#child?.kill('SIGKILL')); // if it still runs then
   }
 
@@ -32,7 +36,7 @@ export class Service {
   /** Starts `sallyport serve` and waits until it says its address. Rejects with what it printed when it ends instead. */
   async start(): Promise<void> {
     const child = spawn(process.execPath, [program, 'serve'], {
-      // Exactly this environment. There is no ANTHROPIC_API_KEY in it, so a simulated model answers.
+      // Exactly this environment. Without an ANTHROPIC_API_KEY in it a simulated model answers.
       env: {
         PATH: process.env['PATH'],
         SALLYPORT_HOST: '127.0.0.1',
@@ -44,6 +48,7 @@ export class Service {
         // An example asks faster than the limits of a service let one client.
         SALLYPORT_REQUESTS_PER_MINUTE: '0',
         SALLYPORT_BURST_SIZE: '0',
+        ...this.#env,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -8,6 +8,8 @@ import { test, type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import type { Step } from '@sallyport/simulator';
 import { untilGone } from '../support/commands.ts';
+import { leftOut } from '../support/needs.ts';
+import { leftOutWithoutPostgres } from '../support/postgres.ts';
 import { processesWith } from '../support/processes.ts';
 import { scripted } from '../support/runs.ts';
 import { startProgram, unlimited } from '../support/service.ts';
@@ -91,6 +93,28 @@ test('the example of a WebSocket runs: the text is whole over a dropped connecti
     /^All is as expected\.$/mu,
   );
 });
+
+const needs =
+  leftOutWithoutPostgres('the example of a cluster') || leftOut('the example of a cluster', ['redis-server', 'nginx']);
+
+test(
+  'the example of a cluster runs: a node is killed, and the other one ends its answer',
+  { skip: needs },
+  async (context) => {
+    const shown = await shownBy(context, 'cluster/run.ts');
+    assertInOrder(
+      shown,
+      /^Node a is process \d+ at \S+$/mu,
+      /^Node b is process \d+ at \S+$/mu,
+      /^ {2}\[Edit\]\nYour notes say Rome now\.$/mu,
+      /^ {2}kill -9 \d+: that node is gone, \d+ characters into its answer\.$/mu,
+      /Day 10: one more church, and one more ice\. $/mu,
+      /^ {2}\[Read\]\nRome, in March\.$/mu,
+      /^The model was told all that was said/mu,
+      /^All is as expected\.$/mu,
+    );
+  },
+);
 
 test('an example that is ended in its middle leaves nothing', async (context) => {
   const { child, directory, ended, output } = await started(context, 'conversation.ts');

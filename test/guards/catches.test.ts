@@ -16,6 +16,7 @@ const guarded = [
   'http/{auth,admission,key-watch,rate-limit,routes,socket-admission}*.ts',
   'broker/{ledger,tokens,broker,request}*.ts',
   'coordination/*.ts',
+  'webhooks/*.ts',
 ].map((glob) => `packages/server/src/${glob}`);
 
 /**
@@ -40,8 +41,14 @@ const listed: Record<string, Record<string, string>> = {
     'Ring.#poll 2': 'a key that cannot be looked at is gone at its known end, and in any case after ten seconds',
     'Ring.#poll 3': 'the same for all keys, when it cannot be found out which of them were changed',
   },
+  'engine/audit-spool.ts': {
+    'AuditSpool.add': 'of writing what others added: that it fails keeps whoever comes next from passing',
+    'AuditSpool.flush': 'of an earlier writing, which has told whoever waited for it',
+    'AuditSpool.#write': 'throws it again, and keeps what was added for the next time',
+  },
   'engine/stops.ts': {
-    'Stops.start.poll': 'what is known goes on holding; new work and every call of a tool need the store themselves',
+    'Stops.start.poll':
+      'what is known goes on holding, for half a second what begins too; then that and every call of a tool need the store',
   },
   'engine/approval-desk.ts': {
     'ApprovalDesk.#poll': 'tells nobody anything: who waits goes on waiting, and only a row of the store settles',
@@ -68,6 +75,34 @@ const listed: Record<string, Record<string, string>> = {
   },
   'http/socket-admission.ts': {
     connectionIdOf: 'gives a label that is none, which the schema refuses; a label gives no access anyway',
+  },
+  'coordination/degrading-limiter.ts': {
+    'DegradingLimiter.take': 'has the limiter of this node decide, by its share of the limit',
+  },
+  'coordination/redis.ts': {
+    redisVersion: 'throws it again, as one line',
+    'Redis.start': 'of waiting for the first connection only',
+    'Redis.ask': 'throws the failure again, after it was logged',
+  },
+  'coordination/redis-cache.ts': {
+    'RedisCache.get': 'finds nothing, so that the run takes place',
+    'RedisCache.set': 'keeps nothing, which is a miss next time',
+  },
+  'webhooks/sender.ts': {
+    resolveName: 'of a kind of address that a name has none of; those that are found are judged',
+    'createWebhookSender.send': 'nothing more is sent; says why',
+    checked: 'a name without an address, to which nothing is sent',
+    'Sending.#unlessCut': 'hands the failure on',
+    'Sending.#send': 'hands the failure on',
+  },
+  'coordination/queue-bullmq.ts': {
+    'BullQueue.announce': 'tells nobody of a job; whoever is told takes what the rows allow',
+    'BullQueue.close': 'of closing; nothing is told any more',
+  },
+  'coordination/redis-bus.ts': {
+    'RedisBus.#send': 'tells the others that messages were lost; a message allows nothing',
+    'RedisBus.#settle': 'of a subscription, which the next connection tries again; a message allows nothing',
+    'RedisBus.#call': 'of a listener of messages, for the log; a message allows nothing',
   },
   'broker/ledger.ts': {
     'Ledger.#keep': 'keeps the failure, with which every later call is refused and the turn fails',

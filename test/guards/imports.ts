@@ -32,7 +32,7 @@ const PACKAGES: Record<string, { ours: string[]; npm: string[] | 'declared'; bui
 };
 
 /** Of the server, what each part may import besides itself and the protocol. */
-const LEVEL_2 = ['claude', 'broker', 'stores', 'coordination', 'observe', 'config', 'http'];
+const LEVEL_2 = ['claude', 'broker', 'stores', 'coordination', 'observe', 'config', 'http', 'webhooks'];
 const PARTS: Record<string, string[]> = {
   engine: [],
   ...Object.fromEntries(LEVEL_2.map((part) => [part, ['engine']])),

@@ -42,6 +42,8 @@ export interface TestServiceOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Stands between the service and its stores. */
   readonly stores?: ComposeOptions['stores'];
+  /** What bounds the work with Redis. */
+  readonly redisBounds?: ComposeOptions['redisBounds'];
 }
 
 /** Starts the product through its composition root on a free port, its upstream a simulator that plays the script. */
@@ -74,6 +76,7 @@ export async function startService(options: TestServiceOptions = {}): Promise<Te
   const sallyport = await createSallyport(settings, {
     logTo: { write: (line: string) => void logs.push(line) },
     ...(options.stores && { stores: options.stores }),
+    ...(options.redisBounds && { redisBounds: options.redisBounds }),
   });
   return {
     url: sallyport.url,

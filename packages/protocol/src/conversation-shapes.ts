@@ -56,13 +56,17 @@ export const conversationWaiting = z
   .meta({ id: 'ConversationWaiting' });
 export type ConversationWaiting = z.output<typeof conversationWaiting>;
 
+/** `query`: of a one-shot; `job`: of a job. */
+export const conversationKinds = ['query', 'conversation', 'job'] as const;
+export type ConversationKind = (typeof conversationKinds)[number];
+
 export const conversationStatuses = ['idle', 'running', 'waiting', 'ended'] as const;
 export type ConversationStatus = (typeof conversationStatuses)[number];
 
 export const conversationSummary = z
   .object({
     session_id: z.string(),
-    kind: z.enum(['query', 'conversation']),
+    kind: z.enum(conversationKinds),
     status: z.enum(conversationStatuses),
     created_at: timestamp,
     last_message_time: timestamp.describe('Time of the last event.'),
@@ -100,7 +104,7 @@ export const pageQuery = z.strictObject({
 });
 export const listQuery = pageQuery.extend({
   status: z.enum(conversationStatuses).optional(),
-  kind: z.enum(['query', 'conversation']).default('conversation'),
+  kind: z.enum(conversationKinds).default('conversation'),
 });
 export const eventsQuery = z.strictObject({
   after: z

@@ -51,6 +51,8 @@ export const errorCatalogue = {
   key_not_found: entry(404, false, 'There is no such key, or it is configured and not stored.'),
   tenant_not_found: entry(404, false, 'There is no such tenant.'),
   stop_not_found: entry(404, false, 'There is no such stop.'),
+  job_not_found: entry(404, false, 'There is no such job.'),
+  delivery_not_found: entry(404, false, 'There is no such webhook delivery.'),
   method_not_allowed: entry(405, false, 'This address does not take this method.'),
   request_timeout: entry(408, true, 'The request did not arrive in time. Send it again.'),
   conversation_busy: entry(
@@ -89,6 +91,16 @@ export const errorCatalogue = {
     422,
     false,
     'This Idempotency-Key was used for another request. Use a new key for a new request.',
+  ),
+  webhook_url_refused: entry(
+    422,
+    false,
+    'Nothing is sent to this webhook address. Use an https address of a host that the internet can reach.',
+  ),
+  webhook_secret_missing: entry(
+    409,
+    false,
+    'The tenant has no webhook secret to sign with. An admin makes one with POST /api/admin/webhooks/secret.',
   ),
   rate_limited: entry(429, true, 'Too many requests. Wait the given number of seconds.'),
   headers_too_large: entry(431, false, 'The request headers are too large.'),

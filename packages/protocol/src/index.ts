@@ -34,12 +34,14 @@ export {
   type StreamEvent,
   type TurnStatus,
 } from './events.ts';
+export { jobStatuses, type JobInfo, type JobRequest, type JobStatus, type JobSummary } from './job-shapes.ts';
 export { openApiDocument } from './openapi.ts';
 export { operations, type OperationId } from './operations.ts';
 export { rights, type Operation, type Right } from './operation.ts';
 export {
   type ConversationDiff,
   type ConversationInfo,
+  type ConversationKind,
   type ConversationStatus,
   type ConversationSummary,
   type ConversationWaiting,
@@ -94,3 +96,13 @@ export {
   type ToolName,
 } from './tools.ts';
 export { toolInputs } from './tool-inputs.ts';
+export {
+  webhookBody,
+  webhookTypes,
+  type WebhookDeliveryInfo,
+  type WebhookProblem,
+  type WebhookSecretInfo,
+  type WebhookSecretShown,
+  type WebhookState,
+  type WebhookType,
+} from './webhooks.ts';

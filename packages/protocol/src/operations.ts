@@ -4,7 +4,9 @@ import { approvalOperations } from './approvals.ts';
 import type { Bounds } from './bounds.ts';
 import { conversationOperations } from './conversations.ts';
 import { streamEvent } from './events.ts';
+import { jobOperations } from './jobs.ts';
 import { json, runErrors, type Operation } from './operation.ts';
+import { webhookOperations } from './webhooks.ts';
 import { claudeHealth, models, queryRequest, queryResponse, readiness, serviceHealth, ticket } from './shapes.ts';
 
 const serviceOperations = {
@@ -119,7 +121,9 @@ export function operations(bounds: Bounds) {
     },
     ...conversationOperations(bounds),
     ...approvalOperations,
+    ...jobOperations(bounds),
     ...adminOperations,
+    ...webhookOperations,
     ...accessOperations,
   } as const satisfies Record<string, Operation>;
 }

@@ -89,6 +89,15 @@ export class StreamProjector {
     return { seq: this.#seq, chars: this.#chars };
   }
 
+  /** The parts of `cursor`, for whoever looks at them for every piece. */
+  get seq(): number {
+    return this.#seq;
+  }
+
+  get chars(): number {
+    return this.#chars;
+  }
+
   /** Goes on at another cursor. */
   moveTo(cursor: Cursor): void {
     this.#seq = cursor.seq;

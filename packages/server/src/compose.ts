@@ -1,7 +1,6 @@
 import { realpath } from 'node:fs/promises';
 import { lookup } from 'node:dns/promises';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { loadPrices, type Prices } from './broker/prices.ts';
 import { checkIsolation, type Check } from './claude/doctor.ts';
@@ -13,23 +12,28 @@ import { createWorkspaceFiles } from './claude/workspace-files.ts';
 import { adminKey, type AdminKey } from './config/admin-key.ts';
 import { configurationId, describeSettings } from './config/describe.ts';
 import { secretsOf, type Settings } from './config/settings.ts';
-import { LocalLimiter } from './coordination/local.ts';
-import { LocalCache } from './coordination/local-cache.ts';
 import type { AdminParts } from './engine/admin.ts';
 import { systemClock } from './engine/clock.ts';
 import { createAdmin } from './engine/create-admin.ts';
 import { createEngine } from './engine/create-engine.ts';
+import type { OwnEngine } from './engine/engine.ts';
 import { createJournal } from './engine/journal.ts';
 import { createKeyRing, type KeyInput, type KeyRing } from './engine/keys.ts';
+import type { Lease } from './engine/nodes.ts';
 import { usualShape } from './engine/policy.ts';
 import { Stops } from './engine/stops.ts';
 import { createTickets } from './engine/tickets.ts';
-import type { Broker, Log, ModelCall, Runner } from './engine/ports.ts';
-import { createApp, type AppOptions } from './http/app.ts';
+import type { Log, ModelCall, Runner } from './engine/ports.ts';
+import { createApp } from './http/app.ts';
 import { closeApp } from './http/close.ts';
 import { createLogger } from './observe/logger.ts';
 import { openStores, type Stores } from './stores/stores.ts';
 import { startBroker } from './compose-broker.ts';
+import { startCoordination, type Coordination, type CoordinationOptions } from './compose-coordination.ts';
+import { dataDirectories, leaseOf } from './compose-nodes.ts';
+import { composeJobs } from './compose-jobs.ts';
+import { composeWebhooks } from './compose-webhooks.ts';
+import { healthOf } from './compose-health.ts';
 import { version } from './version.ts';
 
 export { chainStart, verifyChain, type ChainLink } from './engine/audit-chain.ts';
@@ -60,6 +64,8 @@ export interface ComposeOptions {
   readonly logTo?: { write(line: string): unknown };
   /** Stands between the service and its stores, for tests of their failures. */
   readonly stores?: (stores: Stores) => Stores;
+  /** What bounds the work with Redis, for tests. */
+  readonly redisBounds?: CoordinationOptions['bounds'];
 }
 
 /** Takes things apart in the reverse order of their making. */
@@ -85,32 +91,6 @@ function keysOf(settings: Settings, own: AdminKey | null): KeyInput[] {
   if (settings.masterKey !== null) keys.push({ name: 'master', secret: settings.masterKey, tenant, role: 'admin' });
   if (own) keys.push({ name: 'admin', secret: own.secret, tenant, role: 'admin' });
   return keys;
-}
-
-/** What the probes say, from the last known state of the parts. */
-function healthOf(parts: {
-  stores: Stores;
-  runner: Runner;
-  broker: Broker;
-}): Pick<AppOptions, 'ready' | 'claudeHealth'> {
-  const { stores, runner, broker } = parts;
-  return {
-    async ready() {
-      const stored = await stores.turns.check().then(
-        () => true,
-        () => false,
-      );
-      return stored ? [] : ['store'];
-    },
-    claudeHealth() {
-      const runs = runner.health();
-      const upstream = broker.health();
-      if (!runs.ok) return { status: 'unhealthy', claude_available: false, error: 'Claude Code could not be started.' };
-      if (!upstream.ok)
-        return { status: 'degraded', claude_available: true, error: 'The last call of the model failed.' };
-      return { status: 'healthy', claude_available: true, error: null };
-    },
-  };
 }
 
 /** Without a jail the service must not be reachable from elsewhere, unless the operator said so. */
@@ -142,12 +122,11 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
   const { maxProcesses, maxWaiting } = settings;
   const run = await prepareRunDirectory(settings.runDir);
   teardown.add(() => removeRunDirectory(run.path));
-  const dataDir = await realpath(settings.dataDir);
-  const keptDir = join(dataDir, 'workspaces');
+  const { dataDir, keptDir } = await dataDirectories(settings);
   const jails = await createJails({
     setting: settings.isolation,
     runDir: run.path,
-    hidden: [dataDir],
+    hidden: [dataDir, keptDir],
     keptDir,
     brokerSocket: run.brokerSocket,
     claudeBinary: claudeExecutable(),
@@ -173,7 +152,7 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
     spares: { count: settings.spares, shapes: [{ kind: 'warm', ...usualShape(settings.defaultModel) }] },
   });
   teardown.add(() => runner.close());
-  return { jails, broker, runner, prices, ownDirectories: [dataDir, await realpath(run.path)] };
+  return { jails, broker, runner, prices, ownDirectories: [dataDir, keptDir, await realpath(run.path)] };
 }
 
 /** The part that says who may do what, and what is stopped. */
@@ -202,21 +181,24 @@ function adminOf(
 interface EngineNeeds {
   readonly keyRing: KeyRing;
   readonly stops: Stops;
+  readonly lease: Lease;
   readonly logger: Log;
   readonly runner: Runner;
   readonly prices: Prices;
   readonly jailed: boolean;
   readonly ownDirectories: readonly string[];
+  readonly coordination: Coordination;
 }
 
 function startEngine(settings: Settings, stores: Stores, needs: EngineNeeds) {
-  const { logger, runner, prices, jailed, ownDirectories, keyRing, stops } = needs;
+  const { logger, runner, prices, jailed, ownDirectories, keyRing, stops, lease, coordination } = needs;
   const { models, defaultModel, workspaceRoots } = settings;
   const { conversationTtlSeconds, retentionDays, approvalHoldSeconds, approvalTtlSeconds } = settings;
-  const { cacheTtlSeconds, cacheBytes } = settings;
+  const { cacheTtlSeconds } = settings;
   return createEngine({
     ...stores,
     stops,
+    lease,
     keyRing,
     configuration: configurationId(settings, version),
     workspaceRoots,
@@ -224,7 +206,8 @@ function startEngine(settings: Settings, stores: Stores, needs: EngineNeeds) {
     retentionDays,
     approvalHoldSeconds,
     approvalTtlSeconds,
-    responseCache: new LocalCache({ clock: systemClock, maxBytes: cacheBytes }),
+    responseCache: coordination.responseCache,
+    bus: coordination.bus,
     cacheTtlSeconds,
     runner,
     logger,
@@ -233,6 +216,20 @@ function startEngine(settings: Settings, stores: Stores, needs: EngineNeeds) {
     isPriced: (model) => prices.of(model) !== null,
     isProtected: (path) => isProtected(path, ownDirectories),
   });
+}
+
+/** Lets what runs go on to its end for so long. A turn may have lost its client, so that no open answer waits for it. */
+async function drain(parts: Pick<ReturnType<typeof composeJobs>, 'worker'> & Serving, ms: number): Promise<void> {
+  const { engine, worker, app } = parts;
+  worker.drain();
+  const drained = Promise.race([engine.drain(), delay(ms, undefined, { ref: false })]);
+  await Promise.all([drained, closeApp(app, ms)]);
+}
+
+/** What takes requests, and what answers them. */
+interface Serving {
+  readonly engine: OwnEngine;
+  readonly app: Awaited<ReturnType<typeof createApp>>;
 }
 
 async function start(settings: Settings, options: ComposeOptions, teardown: Teardown): Promise<Sallyport> {
@@ -247,12 +244,19 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     ...(options.logTo && { destination: options.logTo }),
   });
   for (const warning of settings.warnings) logger.warn(warning);
+  const lease = leaseOf(settings, stores, logger);
+  const nodes = () => lease.count;
+  const coordination = await startCoordination(settings, { logger, nodes, bounds: options.redisBounds ?? {} });
+  teardown.add(async () => coordination.close());
   const { jails, broker, runner, prices, ownDirectories } = await startRunner(settings, stores, logger, teardown);
   const { jailed, problems } = jails.isolation;
   const configured = keysOf(settings, own);
   const guard = await startGuard(configured, stores, logger, teardown);
-  const needs = { ...guard, logger, runner, prices, jailed, ownDirectories };
+  const needs = { ...guard, lease, logger, runner, prices, jailed, ownDirectories, coordination };
   const engine = await startEngine(settings, stores, needs);
+  const webhooks = composeWebhooks(settings, stores, logger);
+  const { jobs, worker } = composeJobs(settings, stores, { ...guard, engine, webhooks, lease, logger });
+  teardown.add(() => worker.close());
   teardown.add(() => engine.close());
   const app = await createApp({
     ...settings,
@@ -260,17 +264,19 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     engine,
     keys: guard.keyRing,
     admin: adminOf(settings, stores, { stopsHeld: guard.stops, configured, runner, broker }),
+    webhooks: webhooks.admin,
+    jobs,
     journal: createJournal({ audit: stores.audit, clock: systemClock }),
     tickets: createTickets(stores.tickets, systemClock),
-    limiters: { keys: new LocalLimiter({ clock: systemClock }), addresses: new LocalLimiter({ clock: systemClock }) },
+    limiters: coordination.limiters,
     clock: systemClock,
     logger,
-    ...healthOf({ stores, runner, broker }),
+    ...healthOf({ stores, runner, broker, coordination, lease }),
   });
-  const drainMs = settings.drainSeconds * 1000;
-  // A turn may have lost its client, so that no open answer waits for it.
-  const drained = () => Promise.race([engine.drain(), delay(drainMs, undefined, { ref: false })]);
-  teardown.add(() => Promise.all([drained(), closeApp(app, drainMs)]));
+  teardown.add(() => drain({ engine, worker, app }, settings.drainSeconds * 1000));
+  teardown.add(() => webhooks.close());
+  webhooks.start();
+  worker.start();
   // By name Node may open a second server, for the other kind of address, that the limits do not reach.
   const { address: host } = await lookup(settings.host);
   await app.listen({ host, port: settings.port });

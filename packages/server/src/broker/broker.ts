@@ -21,6 +21,7 @@ import { answerWarming } from './warming.ts';
 import { maxBodyBytes, prepareBody, readBody, routeOf, type Route } from './request.ts';
 import { RetryBudget } from './retry.ts';
 import { presentedToken, Tokens } from './tokens.ts';
+import { Unbooked } from './unbooked.ts';
 import type { UpstreamSettings } from './upstream.ts';
 
 export type { BrokerOptions, RunningBroker } from './options.ts';
@@ -56,12 +57,14 @@ class SocketBroker implements RunningBroker {
   readonly #server: Server;
   readonly #tokens = new Tokens<Holder>();
   readonly #work = new Pending();
+  readonly #unbooked: Unbooked;
   #unhealthy: ErrorCode | null = null;
 
   constructor(options: BrokerOptions) {
     this.socketPath = options.socketPath;
     this.#options = options;
-    const { upstreams, prices, clock, log } = options;
+    const { upstreams, prices, clock, log, record } = options;
+    this.#unbooked = new Unbooked({ record: async (call) => await record(call), log });
     const retry = { ...defaultRetry, ...options.retry };
     this.#pool = new Pool({ upstreams, breaker: { ...defaultBreaker, ...options.breaker }, clock, log });
     this.#context = {
@@ -133,6 +136,7 @@ class SocketBroker implements RunningBroker {
     this.#server.closeAllConnections();
     await closed;
     await this.#work.none();
+    await this.#unbooked.close();
     this.#pool.close();
   }
 
@@ -145,13 +149,13 @@ class SocketBroker implements RunningBroker {
   }
 
   async #store(call: ModelCall): Promise<void> {
-    const { log, record } = this.#options;
-    const stored = record(call);
-    this.#work.add(stored.catch(() => {}));
     try {
+      const stored = this.#options.record(call);
+      this.#work.add(stored.catch(() => {}));
       await stored;
     } catch (error) {
-      log.error({ call: call.id, turn: call.ref.turn, code: SallyportError.from(error).code }, 'usage was not stored');
+      // The turn fails, but what it spent is spent.
+      this.#unbooked.add(call);
       throw error;
     }
   }

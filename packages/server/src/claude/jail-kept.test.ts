@@ -17,7 +17,7 @@ import {
 import { keptName } from './kept-files.ts';
 
 const name = keptName('acme', 'conv-1');
-const kept = { ...slot, keptName: name };
+const kept = { ...slot, kept: { name, epoch: 1 } };
 const settings = leftOut('jail', ['bwrap', 'socat']) ? (['none'] as const) : (['none', 'bwrap'] as const);
 
 async function directories(t: TestContext) {
@@ -45,7 +45,7 @@ for (const setting of settings) {
     assert.equal(await runScript(neighbour, 'ls -A'), '');
     assert.equal((await stat(where.keptDir)).mode & 0o777, 0o700);
     await second.keepFiles();
-    assert.equal(await readFile(join(where.keptDir, name, 'd/given'), 'utf8'), 'givenmore\nagain\n');
+    assert.equal(await readFile(join(where.keptDir, name, '1/d/given'), 'utf8'), 'givenmore\nagain\n');
     await Promise.all([second.remove(), neighbour.remove()]);
     assert.deepEqual(await readdir(join(where.runDir, 'jails')), []);
     await jails.forget(name);
@@ -59,7 +59,7 @@ for (const setting of settings) {
     await until('it writes', async () => (await readdir(jail.hostRoot)).includes('now'));
     await jail.keepFiles();
     await jail.exited;
-    assert.deepEqual(await readdir(join(where.keptDir, name)), ['now']);
+    assert.deepEqual(await readdir(join(where.keptDir, name, '1')), ['now']);
   });
 }
 
@@ -75,7 +75,7 @@ test('what a turn did to the files is there when its server was killed', async (
   const wanted = {
     runDir: where.runDir,
     setting,
-    keptName: name,
+    kept: kept.kept,
     script: 'cat a; rm a; touch b; echo; echo ready; sleep 300',
   };
   const owner = spawn(process.execPath, [join(import.meta.dirname, 'jail-owner-support.ts'), JSON.stringify(wanted)], {

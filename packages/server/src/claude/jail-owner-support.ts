@@ -1,6 +1,7 @@
 import { systemClock } from '../engine/clock.ts';
 import { createJails, type JailsOptions } from './jail.ts';
 import { anyProgram, silent, startScript } from './jail-support.ts';
+import type { KeptAs } from './kept-files.ts';
 import { prepareRunDirectory } from './slots.ts';
 
 // A server for tests that kill one: opens a jail, runs a shell script in it, says so, and stays.
@@ -9,7 +10,7 @@ interface Wanted {
   readonly runDir: string;
   readonly setting: JailsOptions['setting'];
   readonly script: string;
-  readonly keptName?: string;
+  readonly kept?: KeptAs;
 }
 
 const wanted = JSON.parse(process.argv[2] ?? '') as Wanted;
@@ -28,7 +29,7 @@ const jail = await jails.open({
   projectPath: null,
   access: 'rw',
   bash: true,
-  ...(wanted.keptName && { keptName: wanted.keptName }),
+  ...(wanted.kept && { kept: wanted.kept }),
 });
 const child = startScript(jail, wanted.script);
 child.stdout.pipe(process.stdout);

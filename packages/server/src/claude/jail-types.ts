@@ -4,6 +4,7 @@ import type { FileInput } from '@sallyport/protocol';
 import type { Clock } from '../engine/clock.ts';
 import type { Log } from '../engine/ports.ts';
 import type { Isolation, IsolationSetting } from './isolation.ts';
+import type { KeptAs } from './kept-files.ts';
 
 /** What the walls around a process depend on; fixed when it starts. */
 export interface JailProfile {
@@ -12,8 +13,8 @@ export interface JailProfile {
   readonly access: 'ro' | 'rw';
   /** True when Bash is among the tools. */
   readonly bash: boolean;
-  /** For slots: the name under which their files are kept, those kept before are there at the start. Default: not kept. */
-  readonly keptName?: string;
+  /** For slots: as what their files are kept, those kept before are there at the start. Default: not kept. */
+  readonly kept?: KeptAs;
   /** False: they are put there, but kept only after `keepAs`. Default: true. */
   readonly keeps?: boolean;
 }
@@ -46,8 +47,8 @@ export interface Jail {
   /** Writes a file into the config directory. Only before the process is started. */
   writeConfig(file: FileInput): Promise<void>;
   /**
-   * Ends every process of the jail, then replaces what is kept under the profile's name by the files of the slot; does
-   * nothing without a name. Rejects with `storage_full` when they are more than may be kept. After a failure what was
+   * Ends every process of the jail, then replaces what is kept, see `KeptFiles.keep`, by the files of the slot; does
+   * nothing where they are not kept. Rejects with `storage_full` when they are more than may be kept. After a failure what was
    * kept before is still there.
    */
   keepFiles(): Promise<void>;
@@ -56,8 +57,10 @@ export interface Jail {
    * have run a command.
    */
   keepFilesIdle(): Promise<void>;
-  /** Has the files of a slot kept under this name from now on. Does nothing for a project. */
-  keepAs(keptName: string): void;
+  /** Has the files of a slot kept as this from now on. Does nothing for a project. */
+  keepAs(kept: KeptAs): void;
+  /** Notes that what is kept will not be all there is from now on, until files are kept again. */
+  beginFiles(): Promise<void>;
   /**
    * Takes away all that the turns so far have left: the files of the slot, the name they were kept under, and what
    * Claude Code wrote down of other sessions than this one. The process must be idle and must not have run a command.
@@ -97,6 +100,8 @@ export interface Jails {
   forget(keptName: string): Promise<void>;
   /** Copies what is kept under one name to another, under which nothing is. No jail of either may be running a turn. */
   copyKept(from: string, to: string): Promise<void>;
+  /** See `KeptFiles.isWhole`. */
+  isKeptWhole(keptName: string): Promise<boolean>;
   /** The processes that are there. `startedAt` is wall time in milliseconds. */
   live(): { readonly id: string; readonly pid: number; readonly startedAt: number; readonly memoryBytes: number }[];
   /** Kills and removes every jail. */
@@ -111,7 +116,7 @@ export interface JailsOptions {
   readonly hidden: readonly string[];
   /** The broker's socket, in the run directory. With root servers it must be open to all users. */
   readonly brokerSocket: string;
-  /** A directory of ours inside a hidden one, for the files of conversations between their turns. Made when needed. */
+  /** A hidden directory of ours, for the files of conversations between their turns. Made when needed. */
   readonly keptDir: string;
   /** Path of the Claude Code binary on this host. */
   readonly claudeBinary: string;

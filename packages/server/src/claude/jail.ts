@@ -64,6 +64,7 @@ export async function createJails(options: JailsOptions): Promise<Jails> {
     },
     forget: (keptName) => keptFiles.forget(keptName),
     copyKept: (from, to) => keptFiles.copy(from, to),
+    isKeptWhole: (keptName) => keptFiles.isWhole(keptName),
     live: () =>
       [...open].flatMap(([id, { jail, startedAt }]) => {
         const { pid } = jail;

@@ -5,6 +5,7 @@ import {
   link,
   lstat,
   mkdir,
+  mkdtemp,
   readdir,
   readFile,
   readlink,
@@ -22,6 +23,7 @@ import { createKeptFiles, keptName } from './kept-files.ts';
 import { deleteTree } from './slots.ts';
 
 const name = keptName('acme', 'conv-1');
+const kept1 = { name, epoch: 1 };
 
 async function places(t: TestContext) {
   const base = await freshDirectory(t);
@@ -47,8 +49,8 @@ test('files, directories and links come back as they were, and belong to the nex
   await utimes(join(slot, 'src/run.sh'), 1000, 2000);
   await symlink('src/run.sh', join(slot, 'link'));
   await writeFile(Buffer.from(`${slot}/caf\xe9`, 'latin1'), 'no text in UTF-8');
-  await kept.keep(name, slot);
-  await kept.restore(name, next, isRoot ? projectUser : null);
+  await kept.keep(kept1, slot);
+  await kept.restore(kept1, next, isRoot ? projectUser : null);
   assert.deepEqual(
     await readdir(next, { recursive: true, encoding: 'latin1' }),
     await readdir(slot, { recursive: true, encoding: 'latin1' }),
@@ -64,7 +66,7 @@ test('files, directories and links come back as they were, and belong to the nex
   assert.deepEqual(await readdir(keptDir), [name]);
   await kept.forget(name);
   await mkdir(join(base, 'later'));
-  await kept.restore(name, join(base, 'later'), null);
+  await kept.restore(kept1, join(base, 'later'), null);
   assert.deepEqual([await readdir(keptDir), await readdir(join(base, 'later'))], [[], []]);
 });
 
@@ -73,14 +75,14 @@ test('what was deleted stays deleted, and the kept copy is nobody else’s', asy
   const kept = createKeptFiles(keptDir);
   await writeFile(join(slot, 'a'), 'one');
   await writeFile(join(slot, 'b'), 'one');
-  await kept.keep(name, slot);
-  await kept.restore(name, next, null);
+  await kept.keep(kept1, slot);
+  await kept.restore(kept1, next, null);
   await writeFile(join(next, 'a'), 'two');
-  assert.equal(await readFile(join(keptDir, name, 'a'), 'utf8'), 'one');
+  assert.equal(await readFile(join(keptDir, name, '1/a'), 'utf8'), 'one');
   await rename(join(next, 'b'), join(next, 'c'));
-  await kept.keep(name, next);
-  assert.deepEqual(await readdir(join(keptDir, name)), ['a', 'c']);
-  assert.equal(await readFile(join(keptDir, name, 'a'), 'utf8'), 'two');
+  await kept.keep(kept1, next);
+  assert.deepEqual(await readdir(join(keptDir, name, '1')), ['a', 'c']);
+  assert.equal(await readFile(join(keptDir, name, '1/a'), 'utf8'), 'two');
 });
 
 test('no link is followed, and sockets and pipes are left out', async (t) => {
@@ -94,14 +96,14 @@ test('no link is followed, and sockets and pipes are left out', async (t) => {
   const server = createServer().listen(join(slot, 'socket'));
   t.after(() => server.close());
   await new Promise((resolve) => server.once('listening', resolve));
-  await kept.keep(name, slot);
-  await kept.restore(name, next, isRoot ? projectUser : null);
+  await kept.keep(kept1, slot);
+  await kept.restore(kept1, next, isRoot ? projectUser : null);
   assert.deepEqual(await readdir(next), ['broken', 'directory', 'file']);
   for (const each of await readdir(next)) assert.ok((await lstat(join(next, each))).isSymbolicLink());
   assert.equal((await stat(join(base, 'secret'))).uid, process.getuid!());
   await symlink(base, join(base, 'swapped'));
-  await assert.rejects(kept.keep(name, join(base, 'swapped')), /not a directory/);
-  assert.deepEqual(await readdir(join(keptDir, name)), ['broken', 'directory', 'file']);
+  await assert.rejects(kept.keep(kept1, join(base, 'swapped')), /not a directory/);
+  assert.deepEqual(await readdir(join(keptDir, name, '1')), ['broken', 'directory', 'file']);
 });
 
 test('a file of several names is copied for each, so that nobody else’s changes with it', async (t) => {
@@ -109,8 +111,8 @@ test('a file of several names is copied for each, so that nobody else’s change
   const kept = createKeptFiles(keptDir);
   await writeFile(join(base, 'other'), 'other', { mode: 0o644 });
   await link(join(base, 'other'), join(slot, 'linked'));
-  await kept.keep(name, slot);
-  await kept.restore(name, next, isRoot ? projectUser : null);
+  await kept.keep(kept1, slot);
+  await kept.restore(kept1, next, isRoot ? projectUser : null);
   const { uid, nlink } = await stat(join(base, 'other'));
   assert.deepEqual([uid, nlink, (await stat(join(next, 'linked'))).nlink], [process.getuid!(), 2, 1]);
 });
@@ -119,24 +121,24 @@ test('what is too much is not kept, and what was kept before stays', async (t) =
   const { slot, next, keptDir } = await places(t);
   const kept = createKeptFiles(keptDir, { entries: 3, bytes: 100 });
   await writeFile(join(slot, 'a'), 'kept');
-  await kept.keep(name, slot);
+  await kept.keep(kept1, slot);
   await writeFile(join(slot, 'b'), 'x'.repeat(97));
-  await assert.rejects(kept.keep(name, slot), { code: 'storage_full' });
+  await assert.rejects(kept.keep(kept1, slot), { code: 'storage_full' });
   await writeFile(join(slot, 'b'), '');
   for (const each of ['c', 'd']) await mkdir(join(slot, each));
-  await assert.rejects(kept.keep(name, slot), { code: 'storage_full' });
+  await assert.rejects(kept.keep(kept1, slot), { code: 'storage_full' });
   const deep = 'mkdir -p "$1/deep" && cd "$1/deep" && for i in $(seq 30); do mkdir "$2" && cd -P "$2" || exit 1; done';
   execFileSync('bash', ['-c', deep, 'bash', next, 'd'.repeat(200)]);
-  await assert.rejects(createKeptFiles(keptDir).keep(name, next), { code: 'storage_full' });
+  await assert.rejects(createKeptFiles(keptDir).keep(kept1, next), { code: 'storage_full' });
   await deleteTree(next);
   assert.deepEqual(await readdir(keptDir), [name]);
-  assert.deepEqual(await readdir(join(keptDir, name)), ['a']);
+  assert.deepEqual(await readdir(join(keptDir, name, '1')), ['a']);
 });
 
 test('a crash at any step of keeping leaves one whole version', async (t) => {
   const { base, slot, keptDir } = await places(t);
   const kept = createKeptFiles(keptDir);
-  const at = (suffix: string) => join(keptDir, `${name}${suffix}`);
+  const at = (suffix: string) => join(keptDir, name, `1${suffix}`);
   const version = async (suffix: string, content: string) => {
     await mkdir(at(suffix), { recursive: true });
     await writeFile(join(at(suffix), 'a'), content);
@@ -151,12 +153,12 @@ test('a crash at any step of keeping leaves one whole version', async (t) => {
     await crash();
     const target = join(base, when);
     await mkdir(target);
-    await kept.restore(name, target, null);
+    await kept.restore(kept1, target, null);
     assert.equal(await readFile(join(target, 'a'), 'utf8').catch(() => ''), content, when);
     await writeFile(join(slot, 'a'), 'next');
-    await kept.keep(name, slot);
-    assert.deepEqual(await readdir(keptDir), [name]);
-    assert.equal(await readFile(join(keptDir, name, 'a'), 'utf8'), 'next');
+    await kept.keep(kept1, slot);
+    assert.deepEqual([await readdir(keptDir), await readdir(join(keptDir, name))], [[name], ['1']]);
+    assert.equal(await readFile(join(keptDir, name, '1/a'), 'utf8'), 'next');
     await kept.forget(name);
   }
 });
@@ -171,19 +173,19 @@ test('what is kept is copied whole to another name, and neither changes with the
   await writeFile(join(slot, 'closed'), 'closed', { mode: 0o000 });
   await symlink('/etc', join(slot, 'link'));
   await writeFile(Buffer.from(`${slot}/caf\xe9`, 'latin1'), 'no text in UTF-8');
-  await kept.keep(name, slot);
+  await kept.keep(kept1, slot);
   await kept.copy(name, fork);
   assert.deepEqual((await readdir(keptDir)).toSorted(), [name, fork].toSorted());
   await writeFile(join(slot, 'src/run.sh'), 'changed');
-  await kept.keep(name, slot);
-  await kept.restore(fork, next, isRoot ? projectUser : null);
+  await kept.keep(kept1, slot);
+  await kept.restore({ name: fork, epoch: 1 }, next, isRoot ? projectUser : null);
   assert.deepEqual(await readdir(next, { encoding: 'latin1' }), await readdir(slot, { encoding: 'latin1' }));
   assert.equal(await readFile(join(next, 'src/run.sh'), 'utf8'), 'run');
   assert.equal(await readlink(join(next, 'link')), '/etc');
   const { uid, mode } = await stat(join(next, 'src/run.sh'));
   assert.deepEqual([uid, mode & 0o777], [projectUser.uid, 0o755]);
   await kept.forget(name);
-  assert.equal(await readFile(join(keptDir, fork, 'src/run.sh'), 'utf8'), 'run');
+  assert.equal(await readFile(join(keptDir, fork, '0/src/run.sh'), 'utf8'), 'run');
 });
 
 test('nothing is copied where nothing is kept', async (t) => {
@@ -197,22 +199,62 @@ test('a crash while one of the names was kept or copied leaves nothing half done
   const kept = createKeptFiles(keptDir);
   const fork = keptName('acme', 'conv-2');
   await writeFile(join(slot, 'a'), 'old');
-  await kept.keep(name, slot);
-  await rename(join(keptDir, name), join(keptDir, `${name}.old`));
-  await mkdir(join(keptDir, `${name}.new`));
-  await mkdir(join(keptDir, `${fork}.new`));
-  await writeFile(join(keptDir, `${fork}.new/half`), '');
+  await kept.keep(kept1, slot);
+  await rename(join(keptDir, name, '1'), join(keptDir, name, '1.old'));
+  await mkdir(join(keptDir, name, '1.new'));
+  await mkdir(join(keptDir, fork, '0.new'), { recursive: true });
+  await writeFile(join(keptDir, fork, '0.new/half'), '');
   await kept.copy(name, fork);
   assert.deepEqual((await readdir(keptDir)).toSorted(), [name, fork].toSorted());
-  assert.deepEqual(await readdir(join(keptDir, fork)), ['a']);
-  assert.equal(await readFile(join(keptDir, fork, 'a'), 'utf8'), 'old');
+  assert.deepEqual(await readdir(join(keptDir, fork, '0')), ['a']);
+  assert.equal(await readFile(join(keptDir, fork, '0/a'), 'utf8'), 'old');
 });
 
 test('a copy that is too much leaves nothing under the other name', async (t) => {
   const { slot, keptDir } = await places(t);
   await writeFile(join(slot, 'a'), 'x'.repeat(100));
-  await createKeptFiles(keptDir).keep(name, slot);
+  await createKeptFiles(keptDir).keep(kept1, slot);
   const narrow = createKeptFiles(keptDir, { entries: 3, bytes: 99 });
   await assert.rejects(narrow.copy(name, keptName('acme', 'conv-2')), { code: 'storage_full' });
   assert.deepEqual(await readdir(keptDir), [name]);
+});
+
+test('a stale turn neither replaces nor gets the files of a later one', async (t) => {
+  const { base, slot, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  const keep = async (epoch: number, content: string) => {
+    await writeFile(join(slot, 'a'), content);
+    await kept.keep({ name, epoch }, slot);
+  };
+  const restored = async (epoch: number) => {
+    const target = await mkdtemp(join(base, 'restored-'));
+    await kept.restore({ name, epoch }, target, null);
+    return await readFile(join(target, 'a'), 'utf8').catch(() => null);
+  };
+  await keep(3, 'first');
+  assert.deepEqual([await restored(2), await restored(3), await restored(4)], [null, 'first', 'first']);
+  await keep(5, 'taken over');
+  await keep(4, 'stale');
+  assert.deepEqual([await restored(4), await restored(5), await restored(6)], [null, 'taken over', 'taken over']);
+  assert.deepEqual(await readdir(join(keptDir, name)), ['5']);
+  await kept.copy(name, keptName('acme', 'conv-2'));
+  assert.equal(await readFile(join(keptDir, keptName('acme', 'conv-2'), '0/a'), 'utf8'), 'taken over');
+});
+
+test('files are not whole from when a process begins until files are kept of it, or of a later one', async (t) => {
+  const { slot, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  assert.equal(await kept.isWhole(name), true);
+  for (const [begun, ended] of [
+    [1, 1],
+    [2, 3],
+  ] as const) {
+    await kept.begin({ name, epoch: begun });
+    assert.equal(await kept.isWhole(name), false);
+    await kept.keep({ name, epoch: ended }, slot);
+    assert.equal(await kept.isWhole(name), true);
+  }
+  await kept.begin({ name, epoch: 5 });
+  await kept.keep({ name, epoch: 4 }, slot);
+  assert.equal(await kept.isWhole(name), false);
 });

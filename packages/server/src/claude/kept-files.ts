@@ -1,25 +1,56 @@
 import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { chmod, copyFile, lchown, lstat, mkdir, opendir, readlink, rename, symlink, utimes } from 'node:fs/promises';
+import {
+  chmod,
+  copyFile,
+  lchown,
+  lstat,
+  mkdir,
+  opendir,
+  readdir,
+  readlink,
+  rename,
+  rmdir,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { SallyportError } from '../engine/errors.ts';
+import { emptyDirectory } from './leftovers.ts';
 import { deleteTree, type User } from './slots.ts';
 
-/** What is kept of slots between the turns of conversations. Per name there may be one call at a time. */
+/** Under which name the files of a slot are kept, and by which turn: versions of later epochs are never replaced. */
+export interface KeptAs {
+  /** See `keptName`. */
+  readonly name: string;
+  readonly epoch: number;
+}
+
+/**
+ * What is kept of slots between the turns of conversations, in a directory that several nodes may share. A turn that was
+ * taken over may still be writing on its first node, so there is a version for each epoch, and the newest counts. Per name
+ * and epoch there may be one call at a time.
+ */
 export interface KeptFiles {
   /**
-   * Copies what is kept under the name into an empty directory; the copies belong to the user (null: us). Nothing when
-   * nothing is kept. What is kept stays.
+   * Copies the newest version that is not newer than the epoch into an empty directory; the copies belong to the user
+   * (null: us). Nothing when there is none. What is kept stays.
    */
-  restore(name: string, directory: string, user: User | null): Promise<void>;
+  restore(kept: KeptAs, directory: string, user: User | null): Promise<void>;
+  /** Notes that the process of a turn may change its copy from now on. */
+  begin(kept: KeptAs): Promise<void>;
+  /** True unless a process has begun, of whatever epoch, whose files were not kept after it. */
+  isWhole(name: string): Promise<boolean>;
   /**
-   * Replaces what is kept under the name by a copy of the directory, whose processes must be gone. Rejects with
-   * `storage_full` when that is more than may be kept; what was kept before stays then, as after any failure or crash.
+   * Keeps a copy of the directory, whose processes must be gone, in place of all versions up to this epoch; not when
+   * there is a newer one. Rejects with `storage_full` when that is more than may be kept; what was kept before stays
+   * then, as after any failure or crash.
    */
-  keep(name: string, directory: string): Promise<void>;
+  keep(kept: KeptAs, directory: string): Promise<void>;
   /**
-   * Copies what is kept under one name to another under which nothing is kept; nothing when nothing is kept. After a
-   * failure or crash nothing is kept under the other name, and the copy can be made again.
+   * Copies the newest version under one name to another under which nothing is kept; nothing when nothing is kept. After
+   * a failure or crash nothing is kept under the other name, and the copy can be made again.
    */
   copy(from: string, to: string): Promise<void>;
   /** Deletes what is kept under the name. */
@@ -39,55 +70,98 @@ export function keptName(tenant: string, session: string): string {
   return createHash('sha256').update(`${tenant}\0${session}`).digest('hex');
 }
 
-/** Keeps files below a directory of our own, which is made (mode 0700) when it is needed. */
-export function createKeptFiles(keptDir: string, bounds: KeptBounds = usualBounds): KeptFiles {
-  const pathsOf = (name: string) => {
-    const kept = join(keptDir, name);
-    return { kept, coming: `${kept}.new`, going: `${kept}.old` };
-  };
+/** How often a version is copied again that was replaced by a newer one meanwhile. */
+const tries = 5;
 
-  /** Undoes what a crash left half done: of two complete versions the older one counts. */
-  async function settle(name: string): Promise<void> {
-    const { kept, coming, going } = pathsOf(name);
-    await deleteTree(coming);
-    if (await exists(kept)) await deleteTree(going);
-    else if (await exists(going)) await rename(going, kept);
+/** Keeps files below a directory of our own, which is made (mode 0700) when it is needed: `<name>/<epoch>`. */
+export function createKeptFiles(keptDir: string, bounds: KeptBounds = usualBounds): KeptFiles {
+  const base = (name: string) => join(keptDir, name);
+
+  /** Copies the newest version up to an epoch, if there is one. */
+  async function copyNewest(name: string, epoch: number, directory: string, user: User | null): Promise<void> {
+    for (let tried = 1; ; tried += 1) {
+      const version = (await versionsOf(base(name))).find((one) => one.epoch <= epoch);
+      if (version === undefined) return;
+      try {
+        return await new Copying(user, bounds).copy(version.path, directory);
+      } catch (error) {
+        if (!isGone(error) || tried === tries) throw error;
+        await emptyDirectory(directory);
+      }
+    }
   }
 
-  async function keep(name: string, directory: string): Promise<void> {
-    const { kept, coming, going } = pathsOf(name);
-    await mkdir(keptDir, { recursive: true, mode: 0o700 });
-    await settle(name);
+  async function keep({ name, epoch }: KeptAs, directory: string): Promise<void> {
+    const kept = join(base(name), String(epoch));
+    const [coming, going] = [`${kept}.new`, `${kept}.old`];
+    await mkdir(base(name), { recursive: true, mode: 0o700 });
+    await deleteTree(coming);
     try {
       await mkdir(coming, { mode: 0o700 });
       await new Copying(null, bounds).copy(directory, coming);
     } catch (error) {
       await deleteTree(coming).catch(() => {});
+      // Nothing may be kept under this name.
+      await rmdir(base(name)).catch(() => {});
       throw error;
     }
-    if (await exists(kept)) await rename(kept, going);
+    const newest = (await versionsOf(base(name)))[0];
+    if (newest !== undefined && newest.epoch > epoch) return await deleteTree(coming);
+    if (await exists(kept)) {
+      await deleteTree(going);
+      await rename(kept, going);
+    }
     await rename(coming, kept);
-    await deleteTree(going);
+    for (const entry of await entriesOf(base(name))) {
+      if (entry.epoch < epoch || (entry.epoch === epoch && entry.path !== kept)) await deleteTree(entry.path);
+    }
   }
 
   return {
     keep,
-    async restore(name, directory, user) {
-      await settle(name);
-      const { kept } = pathsOf(name);
-      if (await exists(kept)) await new Copying(user, bounds).copy(kept, directory);
+    restore: ({ name, epoch }, directory, user) => copyNewest(name, epoch, directory, user),
+    async begin({ name, epoch }) {
+      await mkdir(base(name), { recursive: true, mode: 0o700 });
+      await writeFile(join(base(name), `${epoch}.begun`), '', { mode: 0o600 });
     },
+    isWhole: async (name) => (await entriesOf(base(name))).every(({ suffix }) => suffix !== '.begun'),
     async copy(from, to) {
-      await settle(from);
-      const { kept } = pathsOf(from);
-      if (await exists(kept)) await keep(to, kept);
+      const version = (await versionsOf(base(from)))[0];
+      if (version !== undefined) await keep({ name: to, epoch: 0 }, version.path);
     },
-    async forget(name) {
-      const { kept, coming, going } = pathsOf(name);
-      for (const path of [coming, going, kept]) await deleteTree(path);
-    },
+    forget: (name) => deleteTree(base(name)),
   };
 }
+
+/** An entry of a name: a version, one that is coming or going, or the note that a process has begun. */
+interface KeptEntry {
+  readonly epoch: number;
+  readonly suffix: '' | '.new' | '.old' | '.begun';
+  readonly path: string;
+}
+
+async function entriesOf(directory: string): Promise<KeptEntry[]> {
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (isGone(error)) return [];
+    throw error;
+  });
+  return names.flatMap((name) => {
+    const [, epoch, suffix = ''] = /^(\d{1,15})(\.new|\.old|\.begun)?$/.exec(name) ?? [];
+    if (epoch === undefined) return [];
+    return [{ epoch: Number(epoch), suffix: suffix as KeptEntry['suffix'], path: join(directory, name) }];
+  });
+}
+
+/**
+ * What is kept in the directory of a name, the newest first. While a version is replaced, and after a crash in the middle
+ * of that, it is beside its place.
+ */
+export async function versionsOf(directory: string): Promise<{ readonly epoch: number; readonly path: string }[]> {
+  const whole = (await entriesOf(directory)).filter(({ suffix }) => suffix === '' || suffix === '.old');
+  return whole.toSorted((one, other) => other.epoch - one.epoch || one.suffix.length - other.suffix.length);
+}
+
+const isGone = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
 
 const exists = (path: string): Promise<boolean> =>
   lstat(path).then(

@@ -13,6 +13,7 @@ import type { Log } from '../engine/ports.ts';
 import { wallsCommand, type Walls } from './bwrap.ts';
 import { readCommand, readText } from './file-reading.ts';
 import type { Jail } from './jail-types.ts';
+import type { KeptAs } from './kept-files.ts';
 import type { Litter } from './litter.ts';
 import { record } from './reaper.ts';
 import { identify, killAll, killGroup, killTraces, marker, type ProcessId, type Traces } from './registry.ts';
@@ -38,11 +39,13 @@ export interface JailPlan {
   readonly env: Readonly<Record<string, string>>;
   readonly claudeExecutable: string;
   readonly sandbox: SandboxSettings | undefined;
-  /** Keeps the files of the slot under a name. */
-  readonly keep: (name: string) => Promise<void>;
-  /** Below which directory files are kept, and under which name at first; null: not at all. */
+  /** Keeps the files of the slot. */
+  readonly keep: (kept: KeptAs) => Promise<void>;
+  /** Notes that the process may change them from now on. */
+  readonly begin: (kept: KeptAs) => Promise<void>;
+  /** Below which directory files are kept, and as what at first; null: not at all. */
   readonly keptDir: string;
-  readonly keptName: string | null;
+  readonly kept: KeptAs | null;
   /** False when the project's path names another directory by now. */
   readonly isPlaceSame: () => Promise<boolean>;
   readonly owner: ProcessId;
@@ -72,13 +75,13 @@ export class LiveJail implements Jail {
   #child: ChildProcess | null = null;
   #leader: ProcessId | null = null;
   #killed = false;
-  #keptName: string | null;
+  #kept: KeptAs | null;
   #removal: Promise<void> | null = null;
   #swept: Promise<void> | null = null;
 
   constructor(plan: JailPlan) {
     this.#plan = plan;
-    this.#keptName = plan.keptName;
+    this.#kept = plan.kept;
     this.id = plan.id;
     this.jailed = plan.walls !== null;
     this.root = plan.root;
@@ -135,18 +138,22 @@ export class LiveJail implements Jail {
   }
 
   async keepFilesIdle(): Promise<void> {
-    if (this.#keptName !== null) await this.#plan.keep(this.#keptName);
+    if (this.#kept !== null) await this.#plan.keep(this.#kept);
   }
 
-  keepAs(keptName: string): void {
-    if (this.#plan.projectPath !== null || this.#keptName === keptName) return;
-    this.#keptName = keptName;
+  keepAs(kept: KeptAs): void {
+    if (this.#plan.projectPath !== null) return;
+    this.#kept = kept;
     this.#record();
+  }
+
+  async beginFiles(): Promise<void> {
+    if (this.#kept !== null) await this.#plan.begin(this.#kept);
   }
 
   async reset(session: string): Promise<void> {
     const { place, projectPath, user } = this.#plan;
-    this.#keptName = null;
+    this.#kept = null;
     this.#record();
     if (projectPath === null) await emptyDirectory(place.slot);
     await forgetSessions(place.config, session, user);
@@ -228,7 +235,7 @@ export class LiveJail implements Jail {
   /** Writes down what a later server must end, and what it must keep. */
   #record(): void {
     const { owner, litter, keptDir, place } = this.#plan;
-    const kept = this.#keptName === null ? null : { directory: keptDir, name: this.#keptName };
+    const kept = this.#kept && { directory: keptDir, ...this.#kept };
     record(place.directory, { ...this.#traces(), owner, litter, kept });
   }
 

@@ -43,7 +43,7 @@ export async function planJail(
   told: Pick<JailPlan, 'starting' | 'removed'>,
 ): Promise<JailPlan> {
   const { runDir, tools, users, owner, log, claudeBinary, keptFiles, litterBook } = planner;
-  const { keptName } = profile;
+  const { kept = null } = profile;
   const project = profile.projectPath === null ? null : await judge(planner, profile.projectPath);
   const ownUser = users !== null && (project === null || project.owner.uid === 0);
   const user = users === null ? null : project === null || ownUser ? users.take() : project.owner;
@@ -54,8 +54,8 @@ export async function planJail(
     if (project) await mustBeUsable(project.path, user, { access: profile.access, parents: tools === null });
     const place = await makePlace(runDir, id, user);
     record(place.directory, { id, uid: ownUser && user ? user.uid : null, leader: null, owner });
-    const isKept = keptName !== undefined && project === null;
-    if (isKept) await keptFiles.restore(keptName, place.slot, user);
+    const restored = project === null ? kept : null;
+    if (restored) await keptFiles.restore(restored, place.slot, user);
     // Only a sandbox inside our walls makes mount points, and only where it may write.
     const littered = tools !== null && profile.bash && profile.access === 'rw';
     const workspace = project?.path ?? place.slot;
@@ -75,8 +75,9 @@ export async function planJail(
       claudeExecutable: tools ? inside.claude : claudeBinary,
       sandbox: tools && profile.bash ? bashSandbox : undefined,
       keptDir: planner.keptDir,
-      keptName: isKept && profile.keeps !== false ? keptName : null,
-      keep: async (name) => await keptFiles.keep(name, place.slot),
+      kept: profile.keeps === false ? null : restored,
+      keep: (as) => keptFiles.keep(as, place.slot),
+      begin: (as) => keptFiles.begin(as),
       isPlaceSame: async () => project === null || (await isSame(project)),
       owner,
       log,

@@ -3,7 +3,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SallyportError } from '../engine/errors.ts';
-import { createKeptFiles } from './kept-files.ts';
+import { createKeptFiles, type KeptAs } from './kept-files.ts';
 import { sweepLitter, type Litter } from './litter.ts';
 import { identify, isRunning, killAll, type ProcessId, type Traces } from './registry.ts';
 import { deleteTree, layout } from './slots.ts';
@@ -15,7 +15,7 @@ export interface Entry extends Traces {
   /** What its processes may leave in their workspace. */
   readonly litter?: Litter | null;
   /** Where the files of its slot are to be kept, from when its process was started: before that they are not whole. */
-  readonly kept?: { readonly directory: string; readonly name: string } | null;
+  readonly kept?: (KeptAs & { readonly directory: string }) | null;
 }
 
 /** What a reaping found. */
@@ -67,9 +67,9 @@ export async function reap(runDir: string, owner?: ProcessId): Promise<Reaped> {
 /** False when the files of a slot could not be kept, but may be the next time. */
 async function salvage(directory: string, entry: Entry | null): Promise<boolean> {
   if (!entry?.kept) return true;
-  const { directory: keptDir, name } = entry.kept;
+  const { directory: keptDir, ...kept } = entry.kept;
   try {
-    await createKeptFiles(keptDir).keep(name, join(directory, 'slot'));
+    await createKeptFiles(keptDir).keep(kept, join(directory, 'slot'));
     return true;
   } catch (error) {
     // More than may be kept of one slot: what was kept before stays.

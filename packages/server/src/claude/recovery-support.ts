@@ -5,6 +5,7 @@ import type { TestContext } from 'node:test';
 import type { Block, Brain } from '@sallyport/simulator';
 import { leftOut } from '../../../../test/support/needs.ts';
 import type { ApprovalVerdict, Profile, Recovery, RunOrder, ToolCall } from '../engine/ports.ts';
+import { keptVersion } from './kept-support.ts';
 import { AskingHost, never, order, startRunner, type TestRunner } from './runner-support.ts';
 
 export const setting = leftOut('runs in a jail', ['bwrap', 'socat']) ? 'none' : 'bwrap';
@@ -88,11 +89,11 @@ export const made = (call: ToolCall, input: ToolCall['input'] = call.input): Rec
 });
 
 /** The files of the only conversation. */
-export async function files({ keptDir }: TestRunner): Promise<Record<string, string>> {
-  const [kept] = await readdir(keptDir);
-  const names = kept === undefined ? [] : await readdir(join(keptDir, kept));
+export async function files(runner: TestRunner): Promise<Record<string, string>> {
+  const kept = await keptVersion(runner);
+  const names = await readdir(kept);
   return Object.fromEntries(
-    await Promise.all(names.map(async (name) => [name, await readFile(join(keptDir, kept!, name), 'utf8')])),
+    await Promise.all(names.map(async (name) => [name, await readFile(join(kept, name), 'utf8')])),
   );
 }
 

@@ -9,6 +9,7 @@ import type {
   ToolCall,
   TranscriptEntry,
   TranscriptStore,
+  TurnRef,
   WorkspaceView,
 } from '../engine/ports.ts';
 import type { Clock } from '../engine/clock.ts';
@@ -16,7 +17,7 @@ import { SallyportError } from '../engine/errors.ts';
 import type { Places } from './admission.ts';
 import { createHooks, type HookDuties } from './hooks.ts';
 import type { Jail, JailProfile, Jails } from './jail.ts';
-import { keptName } from './kept-files.ts';
+import { keptName, type KeptAs } from './kept-files.ts';
 import { createCanUseTool } from './permission.ts';
 import type { ProcessPlan } from './options.ts';
 import { readBytes, startProcess, type ClaudeProcess, type ParkedProcess } from './process.ts';
@@ -118,14 +119,15 @@ export async function startRunProcess(
   const { tenant } = order.ref;
   const past = order.resume ? await pastOf(transcripts, tenant, order.sdkSession) : null;
   const jail = await jails.open(jailProfileOf(order, keeps));
-  const process = processIn(jail, pass, order.sdkSession, createTranscriptMirror(transcripts, tenant, null));
+  const process = processIn(jail, pass, order.sdkSession, createTranscriptMirror(transcripts, order.ref, null));
   try {
     await putFiles(process, order);
     const restored = await restoredOf(parts, order, past, jail, starter);
     if (restored === 'stopped') return process;
     const write = jail.writeConfig.bind(jail);
-    process.mirror = createTranscriptMirror(transcripts, tenant, restored && { entries: restored, write });
+    process.mirror = createTranscriptMirror(transcripts, order.ref, restored && { entries: restored, write });
     process.duties = starter.duties(process);
+    if (keeps) await jail.beginFiles();
     await start(parts, order, process, restored !== null, starter.stopping, signal);
     return process;
   } catch (error) {
@@ -148,7 +150,7 @@ async function restoredOf(
   const recovery = asked.call === null ? asked : await settleCall(dueCall(past, asked.call), viewBefore(jail));
   if (recovery === null) return 'stopped';
   const { restored, added } = mended(past, recovery, clock.now());
-  await transcripts.append({ tenant: ref.tenant, session, subpath: '' }, added);
+  await transcripts.append({ tenant: ref.tenant, session, subpath: '' }, added, ref);
   return restored;
 }
 
@@ -188,9 +190,15 @@ export async function putFiles({ jail }: RunProcess, { files }: RunOrder): Promi
   await jail.keepFilesIdle();
 }
 
+/** As what the files of a turn are kept. */
+export const keptAs = ({ tenant, epoch }: TurnRef, session: string): KeptAs => ({
+  name: keptName(tenant, session),
+  epoch,
+});
+
 function jailProfileOf({ profile, ref, sdkSession, keepFiles }: RunOrder, keeps: boolean): JailProfile {
   const { projectPath, access, tools } = profile;
-  const kept = keepFiles ? { keptName: keptName(ref.tenant, sdkSession), keeps } : {};
+  const kept = keepFiles ? { kept: keptAs(ref, sdkSession), keeps } : {};
   return { projectPath, access, bash: tools.includes('Bash'), ...kept };
 }
 

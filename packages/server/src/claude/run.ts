@@ -1,6 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { SDKResultMessage } from '@anthropic-ai/claude-agent-sdk';
-import type { BrokerGrant, BrokerTurn, RunEnd, RunHost, RunOrder } from '../engine/ports.ts';
+import {
+  RunLostError,
+  type BrokerGrant,
+  type BrokerPass,
+  type BrokerTurn,
+  type RunEnd,
+  type RunHost,
+  type RunOrder,
+} from '../engine/ports.ts';
 import { crashOf, outcomeOf, type Outcome } from './failures.ts';
 import type { HookDuties } from './hooks.ts';
 import type { LivePool } from './live.ts';
@@ -77,17 +85,20 @@ async function attempt(
   waiting: RunProcess | null,
 ): Promise<RunEnd | null> {
   const turn = new Turn(order, host, parts.log, waiting?.session);
-  const abort = (): void => turn.abort();
+  let process = waiting;
+  const pass = waiting?.pass ?? parts.broker.issue();
+  const abort = (): void => {
+    if (signal.reason instanceof RunLostError) loseRun(turn, pass, process);
+    else turn.abort();
+  };
   signal.addEventListener('abort', abort, { once: true });
   if (signal.aborted) abort();
-  const pass = waiting?.pass ?? parts.broker.issue();
   const ready = Promise.withResolvers<void>();
   const brokerTurn = pass.bind(grantOf(order, turn, waiting?.cleared === true, ready.promise));
   const tried: Attempt = { order, host, turn, brokerTurn, listening: null };
   const duties = (process: RunProcess) => dutiesOf(tried, process);
   const { stopping } = turn;
   const settleCall: Starter['settleCall'] = (call, view) => turn.settleCall(call, view);
-  let process = waiting;
   let said = silence;
   let stays = false;
   try {
@@ -109,6 +120,15 @@ async function attempt(
   if (stays && order.stay) parts.live.put(order, process);
   else if (stays) parts.live.recycle(order, process);
   return { ...outcomeFrom(said, tried), model: turn.model, calls: brokerTurn.calls };
+}
+
+/** Ends a run at once: from now on its process stores nothing, calls nobody and is dead. */
+function loseRun(turn: Turn, pass: BrokerPass, process: RunProcess | null): void {
+  turn.leave();
+  turn.abandon();
+  pass.revoke();
+  process?.mirror.close();
+  process?.jail.kill();
 }
 
 function grantOf(order: RunOrder, turn: Turn, cleared: boolean, ready: Promise<void>): BrokerGrant {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { leftOut } from '../../../../test/support/needs.ts';
 import { newUuid } from '../engine/ids.ts';
 import type { Profile, RunOrder } from '../engine/ports.ts';
 import { identify } from './registry.ts';
+import { keptVersion } from './kept-support.ts';
 import { killJailed, never, order, startRunner, TestHost, until, type TestRunner } from './runner-support.ts';
 import { partsOf } from './same-support.ts';
 
@@ -57,8 +57,7 @@ test('a process stays for the next turn, which it runs with the past, and then f
     const host = await completed(one, next());
     assert.deepEqual([host.types, pids(one)], [['allowed', 'tool_end', 'allowed', 'tool_end', 'text'], [pid]]);
     assert.deepEqual([host.text, host.lookedAtEnd], [`answer ${turn}`, 1]);
-    const [kept] = await readdir(one.keptDir);
-    const names = await readdir(join(one.keptDir, kept!));
+    const names = await readdir(await keptVersion(one));
     assert.deepEqual(names, ['a.txt', 'b2.txt', 'b3.txt'].slice(0, turn));
   }
   const messages = JSON.stringify(one.simulator.requests.at(-1)?.body?.messages);

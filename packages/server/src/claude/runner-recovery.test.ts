@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { SallyportError } from '../engine/errors.ts';
@@ -19,6 +19,7 @@ import {
   write,
 } from './recovery-support.ts';
 import { mended } from './recovery.ts';
+import { keptVersion } from './kept-support.ts';
 import {
   AskingHost,
   killJailed,
@@ -125,9 +126,8 @@ test('of several calls in one answer those that ran are not run again, and each 
   assert.match(JSON.stringify(told?.content), /canary-later/);
 });
 
-async function overwritten({ keptDir }: TestRunner, name: string): Promise<void> {
-  const [kept] = await readdir(keptDir);
-  await writeFile(join(keptDir, kept!, name), 'not by Claude');
+async function overwritten(runner: TestRunner, name: string): Promise<void> {
+  await writeFile(join(await keptVersion(runner), name), 'not by Claude');
 }
 
 test('a read that was cut has the outcome that it is given', limit, async (t) => {
@@ -201,10 +201,9 @@ test('a human sees the workspace as it is while there is no process', limit, asy
     seen.push([...((await view.stamps(10))?.keys() ?? [])].toSorted((a, b) => a.localeCompare(b)));
     return { behavior: 'allow', input };
   });
-  const [kept] = await readdir(two.keptDir).catch(() => []);
-  assert.equal(kept === undefined, false);
-  await writeFile(join(two.keptDir, kept!, 'given'), 'canary\n');
-  await writeFile(join(two.keptDir, kept!, 'bytes'), Buffer.from([0xff, 0xfe, 0]));
+  const kept = await keptVersion(two);
+  await writeFile(join(kept, 'given'), 'canary\n');
+  await writeFile(join(kept, 'bytes'), Buffer.from([0xff, 0xfe, 0]));
   assert.equal((await two.runner.run({ ...turn.order, recovery: made(turn.call) }, host, never)).reason, 'end_turn');
   assert.deepEqual(seen, ['canary\n', 'canary\n', null, 'refused', 'refused', ['bytes', 'given']]);
 });

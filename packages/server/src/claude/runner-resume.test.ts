@@ -7,6 +7,7 @@ import type { MessagesRequest } from '@sallyport/simulator';
 import { leftOut } from '../../../../test/support/needs.ts';
 import { newUuid } from '../engine/ids.ts';
 import type { Profile, RunOrder } from '../engine/ports.ts';
+import { keptVersion } from './kept-support.ts';
 import { never, order, startRunner, TestHost, until, type TestRunner } from './runner-support.ts';
 
 const limit = { timeout: 60_000 };
@@ -187,16 +188,15 @@ test(
     const host = new TestHost();
     const run = one.runner.run({ ...first, files: [{ path: 'given', content: 'x' }] }, host, never);
     await until(() => host.types.includes('allowed'));
-    const [kept] = await readdir(one.keptDir);
-    assert.deepEqual(await readdir(join(one.keptDir, kept!)), ['given'], 'what is given is kept before anything runs');
+    assert.deepEqual(await readdir(await keptVersion(one)), ['given'], 'what is given is kept before anything runs');
     await until(async () => (await jailedFiles(one)).includes('kept'));
     for (const { pid } of one.jails.live()) process.kill(pid, 'SIGKILL');
     assert.equal((await run).failure?.code, 'agent_crashed');
-    assert.equal(await readFile(join(one.keptDir, kept!, 'kept'), 'utf8'), 'canary\n');
+    assert.equal(await readFile(join(await keptVersion(one), 'kept'), 'utf8'), 'canary\n');
     one.simulator.play({ steps: [bash('ls; touch more'), { text: 'done' }] });
     await one.runner.run(next({ keepFiles: false }), new TestHost(), never);
     assert.doesNotMatch(JSON.stringify(one.simulator.requests.at(-1)?.body?.messages.slice(-2)), /given/);
-    assert.deepEqual(await readdir(join(one.keptDir, kept!)), ['given', 'kept']);
+    assert.deepEqual(await readdir(await keptVersion(one)), ['given', 'kept']);
   },
 );
 

@@ -5,6 +5,7 @@ import type { MessagesRequest } from '@sallyport/simulator';
 import { leftOut } from '../../../../test/support/needs.ts';
 import { newUuid } from '../engine/ids.ts';
 import type { RunOrder } from '../engine/ports.ts';
+import { keptVersion } from './kept-support.ts';
 import { killJailed, never, order, startRunner, TestHost, until, type TestRunner } from './runner-support.ts';
 import { partsOf } from './same-support.ts';
 
@@ -118,8 +119,7 @@ test('the first turn of a conversation takes a process that was cleared, and kee
   const messages = JSON.stringify(one.simulator.requests.at(-1)?.body?.messages);
   for (const text of ['"Hello"', '"next"', '"third"']) assert.equal(messages.split(text).length, 2, text);
   assert.doesNotMatch(messages, /local-command/);
-  const [kept] = await readdir(one.keptDir);
-  assert.deepEqual(await readdir(`${one.keptDir}/${kept}`), ['a.txt']);
+  assert.deepEqual(await readdir(await keptVersion(one)), ['a.txt']);
 });
 
 test('a process that is dead before it is used again is replaced, and the prompt is run once', limit, async (t) => {

@@ -3,9 +3,9 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { RunEnd } from '../engine/ports.ts';
+import { RunLostError, type RunEnd } from '../engine/ports.ts';
 import { identify } from './registry.ts';
-import { never, order, startRunner, TestHost, until } from './runner-support.ts';
+import { AskingHost, never, order, startRunner, TestHost, until } from './runner-support.ts';
 
 const limit = { timeout: 60_000 };
 const bash = (command: string) => ({ tools: [{ name: 'Bash', input: { command } }] });
@@ -115,4 +115,28 @@ test('closing ends what runs and what waits, and takes nothing more', limit, asy
     ['interrupted', 'interrupted'],
   );
   await assert.rejects(runner.run(order(), new TestHost(), never), { code: 'not_ready' });
+});
+
+test('a run that is lost is dead at once, and nothing is stored of how it ended', limit, async (t) => {
+  const { runner, jails, transcripts } = await startRunner(t, { steps: [bash('touch ran'), { text: 'never' }] });
+  const asked = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<never>();
+  const host = new AskingHost(() => {
+    asked.resolve();
+    return answer.promise;
+  });
+  const stop = new AbortController();
+  const profile = { permissionMode: 'askForEdits', tools: ['Bash'] } as const;
+  const turn = order({ profile, keepFiles: true });
+  const run = runner.run(turn, host, stop.signal);
+  await asked.promise;
+  const stored = () => JSON.stringify([...transcripts.kept]);
+  await until(() => stored().includes('touch ran'));
+  const before = stored();
+  stop.abort(new RunLostError());
+  answer.reject(new Error('the human is not asked here any more'));
+  await run;
+  assert.deepEqual([stored(), jails.live()], [before, []]);
+  const state = await runner.transcriptState('acme', turn.sdkSession, turn.messageUuid);
+  assert.deepEqual([state.open.length, state.closed.size], [1, 0]);
 });

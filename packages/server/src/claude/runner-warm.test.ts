@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import type { MessagesRequest } from '@sallyport/simulator';
 import { leftOut } from '../../../../test/support/needs.ts';
 import { newUuid } from '../engine/ids.ts';
 import type { RunOrder } from '../engine/ports.ts';
+import { keptVersion } from './kept-support.ts';
 import { never, order, startRunner, TestHost, until, type TestRunner } from './runner-support.ts';
 import { partsOf } from './same-support.ts';
 
@@ -81,8 +81,7 @@ test(
     one.simulator.play({ steps: [read, { text: 'third' }] });
     await completed(one, turn(3));
     assert.ok(!pids(one).includes(stale!));
-    const [kept] = await readdir(one.keptDir);
-    assert.deepEqual(await readdir(join(one.keptDir, kept!)), ['a.txt']);
+    assert.deepEqual(await readdir(await keptVersion(one)), ['a.txt']);
     await one.runner.warm(at(3));
     await one.runner.forget('acme', first.sdkSession);
     assert.deepEqual([pids(one), await readdir(one.keptDir)], [[], []]);

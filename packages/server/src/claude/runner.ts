@@ -93,6 +93,7 @@ export function createRunner(options: RunnerOptions): Runner {
     async transcriptState(tenant, session, messageUuid) {
       return transcriptState((await transcripts.load({ tenant, session, subpath: '' })) ?? [], messageUuid);
     },
+    areFilesKept: (tenant, session) => jails.isKeptWhole(keptName(tenant, session)),
     warm: (order) => pool.warm(order, closing.signal),
     free: (tenant, session) => pool.free(tenant, session),
     async forget(tenant, session) {

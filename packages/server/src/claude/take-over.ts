@@ -1,8 +1,7 @@
 import type { RunOrder } from '../engine/ports.ts';
 import type { HookDuties } from './hooks.ts';
-import { keptName } from './kept-files.ts';
 import { isFirst } from './live.ts';
-import { putFiles, type ProcessParts, type RunProcess } from './run-process.ts';
+import { keptAs, putFiles, type ProcessParts, type RunProcess } from './run-process.ts';
 import { createTranscriptMirror } from './transcripts.ts';
 
 /** Gives a process that waited the turn. False when it cannot take it: it has died, and nothing was said to it. */
@@ -14,10 +13,11 @@ export async function takeOver(
 ): Promise<boolean> {
   const { ref, sdkSession, keepFiles, profile } = order;
   const { jail } = process;
-  if (keepFiles) jail.keepAs(keptName(ref.tenant, sdkSession));
+  if (keepFiles) jail.keepAs(keptAs(ref, sdkSession));
+  process.mirror.writer = ref;
   if (isFirst(order)) {
     const { session: own, before } = process;
-    process.mirror = createTranscriptMirror(transcripts, ref.tenant, null, { own, session: sdkSession, before });
+    process.mirror = createTranscriptMirror(transcripts, ref, null, { own, session: sdkSession, before });
     try {
       process.claude ??= process.parked?.claim(profile) ?? null;
     } catch (error) {
@@ -27,5 +27,6 @@ export async function takeOver(
   }
   process.duties = duties;
   await putFiles(process, order);
+  await jail.beginFiles();
   return true;
 }

@@ -22,13 +22,14 @@ function memory() {
   return { state, store };
 }
 
+const ref = { tenant: 'acme', conversation: 'conv-1', turn: 'turn-1', epoch: 1 };
 const key = { projectKey: '-some-folded-path', sessionId: 's1' };
 const entry = (uuid: string) => ({ type: 'user', uuid });
 const uuids = (entries: readonly TranscriptEntry[] | undefined) => (entries ?? []).map((each) => each['uuid']);
 
 test('entries are kept by tenant and session, whatever the project key', async () => {
   const { state, store } = memory();
-  const { sessionStore, holds } = createTranscriptMirror(store, 'acme', null);
+  const { sessionStore, holds } = createTranscriptMirror(store, ref, null);
   await sessionStore.append(key, [entry('1')]);
   await sessionStore.append({ ...key, projectKey: 'other' }, [entry('2'), { type: 'title' }]);
   await sessionStore.append({ ...key, subpath: 'subagents/agent-1' }, [entry('3')]);
@@ -48,14 +49,14 @@ test('the past is written where Claude Code looks for it, and the SDK is told of
   assert.deepEqual(await pastOf(store, 'acme', 's1'), entries);
   const written: unknown[] = [];
   const past = { entries, write: async (file: unknown) => void written.push(file) };
-  assert.equal(await createTranscriptMirror(store, 'acme', past).sessionStore.load(key), null);
+  assert.equal(await createTranscriptMirror(store, ref, past).sessionStore.load(key), null);
   const content = '{"type":"queue-operation"}\n{"type":"user","uuid":"1"}\n';
   assert.deepEqual(written, [{ path: 'projects/-some-folded-path/s1.jsonl', content }]);
 });
 
 test('a repeated append fills the gap a failure left', async () => {
   const { state, store } = memory();
-  const mirror = createTranscriptMirror(store, 'acme', null);
+  const mirror = createTranscriptMirror(store, ref, null);
   const batch = [entry('1')];
   state.failures = 2;
   await assert.rejects(mirror.sessionStore.append(key, batch), /away/);
@@ -69,7 +70,7 @@ test('a repeated append fills the gap a failure left', async () => {
 
 test('nothing is stored after an append that was given up', async () => {
   const { state, store } = memory();
-  const mirror = createTranscriptMirror(store, 'acme', null);
+  const mirror = createTranscriptMirror(store, ref, null);
   await mirror.sessionStore.append(key, [entry('1')]);
   state.failures = 1;
   await assert.rejects(mirror.sessionStore.append(key, [entry('2')]));
@@ -81,7 +82,7 @@ test('nothing is stored after an append that was given up', async () => {
 
 test('nothing is stored after an append that hangs', async () => {
   const { state, store } = memory();
-  const mirror = createTranscriptMirror(store, 'acme', null);
+  const mirror = createTranscriptMirror(store, ref, null);
   const { promise, resolve } = Promise.withResolvers<void>();
   state.hold = promise;
   const hanging = mirror.sessionStore.append(key, [entry('1')]);
@@ -93,7 +94,7 @@ test('nothing is stored after an append that hangs', async () => {
 
 test('who waits for a call or an outcome is told when it is stored, not before', async () => {
   const { state, store } = memory();
-  const { sessionStore, ...mirror } = createTranscriptMirror(store, 'acme', null);
+  const { sessionStore, ...mirror } = createTranscriptMirror(store, ref, null);
   const told: string[] = [];
   for (const what of ['call', 'outcome'] as const) void mirror.stored(what, 'toolu_1').then(() => told.push(what));
   const holding = Promise.withResolvers<void>();
@@ -117,7 +118,7 @@ test('who waits for a call or an outcome is told when it is stored, not before',
 
 test('a closed mirror takes nothing', async () => {
   const { state, store } = memory();
-  const mirror = createTranscriptMirror(store, 'acme', null);
+  const mirror = createTranscriptMirror(store, ref, null);
   mirror.close();
   await mirror.sessionStore.append(key, [entry('1')]);
   assert.deepEqual([state.kept.size, mirror.holds('1')], [0, false]);

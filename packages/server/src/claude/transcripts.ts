@@ -1,11 +1,13 @@
 import type { SessionStore, SessionStoreEntry } from '@anthropic-ai/claude-agent-sdk';
 import type { FileInput } from '@sallyport/protocol';
-import type { TranscriptEntry, TranscriptKey, TranscriptStore } from '../engine/ports.ts';
+import type { TranscriptEntry, TranscriptKey, TranscriptStore, TurnRef } from '../engine/ports.ts';
 import { callsOf, outcomesOf } from './recovery.ts';
 
 /** The SDK's session store over ours, for one process. What is stored is always a whole beginning of the transcript. */
 export interface TranscriptMirror {
   readonly sessionStore: SessionStore;
+  /** The turn that the process has, or had last: who has taken over from it stores what comes then. */
+  writer: TurnRef;
   /** True once an entry with this uuid is stored. */
   holds(uuid: string): boolean;
   /** True once anything is stored. */
@@ -63,7 +65,7 @@ export function createWaitingMirror(before: Set<string>): TranscriptMirror {
     subpaths: async () => [],
     delete: async () => {},
   };
-  return createTranscriptMirror(none, '', null);
+  return createTranscriptMirror(none, { tenant: '', conversation: '', turn: '', epoch: 0 }, null);
 }
 
 /**
@@ -90,7 +92,7 @@ export async function pastOf(
  */
 export function createTranscriptMirror(
   store: TranscriptStore,
-  tenant: string,
+  writer: TurnRef,
   past: Past | null,
   alias: Alias | null = null,
 ): TranscriptMirror {
@@ -102,7 +104,7 @@ export function createTranscriptMirror(
   let failure: unknown = null;
 
   const keyOf = ({ sessionId, subpath = '' }: { sessionId: string; subpath?: string }): TranscriptKey => {
-    return { tenant, session: alias?.session ?? sessionId, subpath };
+    return { tenant: mirror.writer.tenant, session: alias?.session ?? sessionId, subpath };
   };
 
   async function append(key: TranscriptKey, entries: SessionStoreEntry[]): Promise<void> {
@@ -110,7 +112,7 @@ export function createTranscriptMirror(
     if (broken) throw new Error('an earlier append was given up');
     unsettled = entries;
     try {
-      await store.append(key, alias === null ? entries : aliased(entries, alias));
+      await store.append(key, alias === null ? entries : aliased(entries, alias), mirror.writer);
     } catch (error) {
       failure = error;
       throw error;
@@ -120,7 +122,8 @@ export function createTranscriptMirror(
     stored.add(entries);
   }
 
-  return {
+  const mirror: TranscriptMirror = {
+    writer,
     sessionStore: {
       async append(key, entries) {
         if (closed || (alias !== null && key.sessionId !== alias.own)) return;
@@ -129,8 +132,7 @@ export function createTranscriptMirror(
         await appended;
       },
       async load({ projectKey, sessionId }) {
-        const content = past?.entries.map((entry) => `${JSON.stringify(entry)}\n`).join('');
-        if (content !== undefined) await past?.write({ path: `projects/${projectKey}/${sessionId}.jsonl`, content });
+        if (past !== null) await writePast(past, `projects/${projectKey}/${sessionId}.jsonl`);
         return null;
       },
     },
@@ -149,6 +151,11 @@ export function createTranscriptMirror(
       closed = true;
     },
   };
+  return mirror;
+}
+
+async function writePast({ entries, write }: Past, path: string): Promise<void> {
+  await write({ path, content: entries.map((entry) => `${JSON.stringify(entry)}\n`).join('') });
 }
 
 /** What a process has had stored. */

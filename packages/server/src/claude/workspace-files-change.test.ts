@@ -54,7 +54,7 @@ test('a slot gives what was kept, and only to its own', async (t) => {
   await writeFile(join(project, 'a/file'), 'kept', { mode: 0o600 });
   await symlink('a/file', join(project, 'link'));
   await chown(join(project, 'a/file'), projectUser.uid, projectUser.gid);
-  await createKeptFiles(keptDir).keep(keptName('acme', 's1'), project);
+  await createKeptFiles(keptDir).keep({ name: keptName('acme', 's1'), epoch: 1 }, project);
   assert.deepEqual([await paths(10, slot), await text('a/file', slot)], [[['a/file'], false], 'kept']);
   assert.equal(await text('link', slot), null);
   for (const other of [
@@ -72,7 +72,7 @@ test('a slot gives what was kept, and only to its own', async (t) => {
 
 test('after a crash at any step of keeping, the version that counts is read', async (t) => {
   const { keptDir, slot, text, paths } = await places(t);
-  const at = join(keptDir, keptName('acme', 's1'));
+  const at = join(keptDir, keptName('acme', 's1'), '1');
   const version = async (suffix: string, content: string) => {
     await mkdir(at + suffix, { recursive: true });
     await writeFile(join(at + suffix, content), content);
@@ -95,12 +95,12 @@ test('while a slot is kept again and again, every file is there and whole', asyn
   };
   for (const path of ['a', 'b']) await mkdir(join(project, path));
   await write(0);
-  await kept.keep(keptName('acme', 's1'), project);
+  await kept.keep({ name: keptName('acme', 's1'), epoch: 1 }, project);
   const keeping = new AbortController();
   const keep = async () => {
     for (let version = 1; version <= 150; version += 1) {
       await write(version);
-      await kept.keep(keptName('acme', 's1'), project);
+      await kept.keep({ name: keptName('acme', 's1'), epoch: 1 }, project);
     }
     keeping.abort();
   };

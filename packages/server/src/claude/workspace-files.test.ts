@@ -248,7 +248,7 @@ test('no descriptor stays open, however a file was left', { skip: process.platfo
   for (const path of ['file', 'a/b/file']) await writeFile(join(project, path), Buffer.alloc(200_000));
   execFileSync('mkfifo', [join(project, 'pipe')]);
   await symlink('a', join(project, 'link'));
-  await createKeptFiles(keptDir).keep(keptName('acme', 's1'), project);
+  await createKeptFiles(keptDir).keep({ name: keptName('acme', 's1'), epoch: 1 }, project);
   const held = async () => (await readdir('/proc/self/fd')).length;
   const before = await held();
   for (const whose of [of, slot]) {

@@ -18,7 +18,7 @@ import {
   readable,
   type Root,
 } from './held-entries.ts';
-import { keptName } from './kept-files.ts';
+import { keptName, versionsOf } from './kept-files.ts';
 import type { User } from './slots.ts';
 
 /** Most often that a slot is read again because its files were replaced meanwhile. */
@@ -59,14 +59,15 @@ export function createWorkspaceFiles({ keptDir }: { keptDir: string }): Workspac
   };
 }
 
-/**
- * What is kept at a path; null when there is none. While it is replaced, and after a crash in the middle of that, it is
- * beside its place: whoever misses it in both finds the next version in the first.
- */
+/** The newest version of what is kept in a directory; null when there is none. */
 async function holdKept(path: string): Promise<Root | null> {
-  for (const place of [path, `${path}.old`, path, `${path}.old`, path]) {
-    const held = await nullIfAbsent(hold(place, O_DIRECTORY));
-    if (held) return { ...held, reader: null };
+  for (let looked = 0; looked < maxVersions; looked += 1) {
+    const versions = await versionsOf(path);
+    if (versions.length === 0) return null;
+    for (const version of versions) {
+      const held = await nullIfAbsent(hold(version.path, O_DIRECTORY));
+      if (held) return { ...held, reader: null };
+    }
   }
   return null;
 }

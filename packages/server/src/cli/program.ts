@@ -9,6 +9,7 @@ import { plain } from './print.ts';
 import { addStopCommands } from './stops.ts';
 import { addTenantCommands } from './tenants.ts';
 import { addUpstreamCommands } from './upstreams.ts';
+import { addWebhookCommands } from './webhooks.ts';
 
 /** Exit codes: what sysexits.h calls EX_USAGE, EX_CONFIG, and any other failure. */
 const exit = { usage: 64, config: 78, failure: 1 };
@@ -64,6 +65,7 @@ function createProgram(terminal: Terminal, choose: (chosen: Chosen) => void): Co
   addTenantCommands(commands);
   addStopCommands(commands);
   addUpstreamCommands(commands);
+  addWebhookCommands(commands);
   return program;
 }
 

@@ -17,8 +17,14 @@ const prefix = 'sallyport_';
  * Reads the admin key of the data directory, or makes one when there is none. Throws with one readable line when the
  * file can be read by others or does not hold a key.
  */
-export async function adminKey(dataDir: string): Promise<AdminKey> {
-  const path = join(dataDir, 'admin-key');
+export const adminKey = (dataDir: string): Promise<AdminKey> => keyIn(join(dataDir, 'admin-key'));
+
+/** The key that secrets are kept under in the database when none is configured. Made and read like the admin key. */
+export async function secretKey(dataDir: string): Promise<string> {
+  return (await keyIn(join(dataDir, 'secret-key'))).secret;
+}
+
+async function keyIn(path: string): Promise<AdminKey> {
   const secret = newSecret(prefix);
   try {
     const file = await open(path, 'wx', 0o600);

@@ -14,7 +14,8 @@ function isDatabaseUrl(value: string): boolean {
   return parts.every(isDecodable) && url.hostname !== '' && /^\/[^/]+$/.test(url.pathname);
 }
 
-function isDecodable(part: string): boolean {
+/** True when a part of an address can be read as what it stands for. */
+export function isDecodable(part: string): boolean {
   try {
     decodeURIComponent(part);
     return true;
@@ -23,8 +24,8 @@ function isDecodable(part: string): boolean {
   }
 }
 
-/** What of the address may be seen nowhere: all of it, and its password as it is and as it is written there. */
-export function secretsOfDatabase(url: string | null): string[] {
+/** What of the address of a database or a Redis may be seen nowhere: all of it, and its password as it is and as it is written there. */
+export function secretsOfUrl(url: string | null): string[] {
   if (url === null) return [];
   const { password, searchParams } = new URL(url);
   return [url, password, decodeURIComponent(password), searchParams.get('password') ?? ''].filter(

@@ -37,18 +37,7 @@ const processesPerCore = 12;
 /** Fills in what depends on other settings or on the machine, and refuses what does not go together. */
 export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
   const { values, cwd, machine } = input;
-  const {
-    host,
-    port,
-    isolation,
-    conversationTtlSeconds,
-    retentionDays,
-    approvalHoldSeconds,
-    approvalTtlSeconds,
-    drainSeconds,
-    logLevel,
-  } = values;
-  const { cacheTtlSeconds, cacheBytes, maxOpenPerKey } = values;
+  const { host, port, isolation, cacheBytes, maxOpenPerKey, logLevel } = values;
   const { corsOrigins, publicHosts, trustedProxies, requestsPerMinute, requestsPerHour, burstSize } = values;
   const loopback = isLoopback(host);
   const maxProcesses = values.maxProcesses ?? processesOf(machine);
@@ -61,6 +50,8 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     dataDir,
     runDir: runDirOf(input, dataDir),
     databaseUrl: values.databaseUrl,
+    redisUrl: values.redisUrl,
+    workspacesDir: values.workspacesDir === null ? null : resolve(cwd, values.workspacesDir),
     ...upstreamSettings(input, models.models),
     ...models,
     prices: values.prices === null ? null : resolve(cwd, values.prices),
@@ -80,15 +71,30 @@ export function derive(input: Input): Omit<Settings, 'warnings' | 'sources'> {
     processUses: values.processUses,
     spares: Math.min(values.spares ?? sparesOf(machine), maxProcesses - 1),
     maxBodyBytes: values.maxBodyBytes ?? values.maxFilesBytes * 1.25,
+    ...spansOf(values),
+    cacheBytes,
+    jobsAtOnce: values.jobsAtOnce ?? machine.cores,
+    jobsPerTenant: values.jobsPerTenant,
+    maxQueuedJobs: values.maxQueuedJobs,
+    webhookPrivateNetworks: values.webhookPrivateNetworks,
+    secretKey: values.secretKey,
+    logLevel,
+    bounds: boundsOf(values),
+  };
+}
+
+/** How long things last. */
+function spansOf(values: Values) {
+  const { conversationTtlSeconds, retentionDays, approvalHoldSeconds, approvalTtlSeconds } = values;
+  const { cacheTtlSeconds, drainSeconds, leaseSeconds } = values;
+  return {
     conversationTtlSeconds,
     retentionDays,
     approvalHoldSeconds,
     approvalTtlSeconds,
     cacheTtlSeconds,
-    cacheBytes,
     drainSeconds,
-    logLevel,
-    bounds: boundsOf(values),
+    leaseSeconds,
   };
 }
 

@@ -23,12 +23,27 @@ export function describeSettings(settings: Settings): SettingLine[] {
   });
 }
 
+/** Where a node is and how much it can do: what the nodes of one service need not have in common. */
+const ofNode: readonly SettingKey[] = [
+  'host',
+  'port',
+  'dataDir',
+  'runDir',
+  'workspacesDir',
+  'maxProcesses',
+  'maxWaiting',
+  'spares',
+  'jobsAtOnce',
+];
+
 /**
  * Names a configuration: the first 16 hex digits of the hash of the program's version and every setting in force, secrets
- * only by whether they are set. The same settings have the same name on every machine.
+ * only by whether they are set. What may differ between the nodes of one service is left out, so that the same settings
+ * have the same name on every machine.
  */
 export function configurationId(settings: Settings, version: string): string {
-  const values = describeSettings(settings).map(({ variable, value }) => [variable, value]);
+  const common = describeSettings(settings).filter(({ key }) => !ofNode.includes(key));
+  const values = common.map(({ variable, value }) => [variable, value]);
   return canonicalHash([version, values]).slice(0, 16);
 }
 

@@ -78,16 +78,18 @@ export const origins = list(
   z.string().refine((value) => /^https?:\/\/[^*]+$/.test(value) && URL.parse(value)?.origin === value),
 );
 
-export const proxies = list(
+/** None of them is a range of everything: what is meant to be let through would be all. */
+export const networks = list(
   'IP addresses or ranges such as 10.0.0.0/8',
   ',',
   z.string().refine((value) => {
     const [address = '', prefix, ...rest] = value.split('/');
     if (isIP(address) === 0 || rest.length > 0) return false;
-    // A range of everything would believe every client.
     return prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (isIPv6(address) ? 128 : 32));
   }),
 );
+
+export const proxies = networks;
 
 /** Reads as real paths, as only those can be compared with the paths a run may use. */
 export const directories = list(

@@ -16,6 +16,12 @@ export interface Settings {
   readonly runDir: string;
   /** Null: SQLite in the data directory. */
   readonly databaseUrl: string | null;
+  /** How long a node of several may be silent before others take over. */
+  readonly leaseSeconds: number;
+  /** Null: `workspaces` in the data directory. */
+  readonly workspacesDir: string | null;
+  /** Null: this process shares nothing with others. */
+  readonly redisUrl: string | null;
   readonly upstream: 'anthropic' | 'simulator';
   readonly anthropicApiKey: string | null;
   readonly anthropicBaseUrl: string;
@@ -65,6 +71,15 @@ export interface Settings {
   readonly cacheTtlSeconds: number;
   readonly cacheBytes: number;
   readonly drainSeconds: number;
+  /** 0: this server runs none. */
+  readonly jobsAtOnce: number;
+  /** 0: no bound. */
+  readonly jobsPerTenant: number;
+  readonly maxQueuedJobs: number;
+  /** IP addresses, or ranges as `10.0.0.0/8`. */
+  readonly webhookPrivateNetworks: readonly string[];
+  /** Null: the service makes one for itself. */
+  readonly secretKey: string | null;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
   readonly bounds: Bounds;
   /** One line each: what was given and has no effect. */

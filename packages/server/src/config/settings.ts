@@ -1,4 +1,4 @@
-import { secretsOfDatabase } from './database-url.ts';
+import { secretsOfUrl } from './database-url.ts';
 import { derive } from './derive.ts';
 import { collect, SettingsError, type Given, type Source } from './given.ts';
 import { thisMachine } from './machine.ts';
@@ -39,11 +39,14 @@ export function loadSettings(input: SettingsInput = {}): Settings {
 }
 
 /** Values of the settings that may be seen nowhere. */
-export function secretsOf({ databaseUrl, anthropicApiKey, masterKey, userKeys, upstreams }: Settings): string[] {
+export function secretsOf(settings: Settings): string[] {
+  const { databaseUrl, redisUrl, anthropicApiKey, masterKey, userKeys, upstreams, secretKey } = settings;
   const all = [
-    ...secretsOfDatabase(databaseUrl),
+    ...secretsOfUrl(databaseUrl),
+    ...secretsOfUrl(redisUrl),
     anthropicApiKey,
     masterKey,
+    secretKey,
     ...userKeys.map((key) => key.secret),
     ...upstreams.flatMap(({ keys }) => keys),
   ];

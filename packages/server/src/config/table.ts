@@ -1,5 +1,6 @@
-import { defaultBounds } from '@sallyport/protocol';
+import { boundSettings } from './bound-settings.ts';
 import { databaseUrl } from './database-url.ts';
+import { jobSettings } from './job-settings.ts';
 import {
   choice,
   directories,
@@ -13,17 +14,16 @@ import {
   proxies,
   wholeNumber,
 } from './kinds.ts';
+import { nodeSettings } from './node-settings.ts';
+import { redisUrl } from './redis-url.ts';
 import { secretSetting, setting, type SettingSpec } from './spec.ts';
+import { webhookSettings } from './webhook-settings.ts';
 import { mostConcurrent, upstreamList, type ListedUpstream } from './upstream-list.ts';
 
 const userKey = (number: number) =>
   secretSetting(`CLAUDE_API_KEY_${number}`, 16, `A user key, named \`key-${number}\`.`);
 
-/** A bound of requests: operators may raise it, as clients rely on the default. */
-const bound = (variable: string, minimum: number, maximum: number, text: string) =>
-  setting(wholeNumber(minimum, maximum), { variable, default: String(minimum), text });
-
-/** Every setting there is, each declared here and nowhere else. */
+/** Every setting there is, each declared once. */
 export const table = {
   host: setting(hostName, { variable: 'SALLYPORT_HOST', default: '127.0.0.1', text: 'Address to listen on.' }),
   port: setting(wholeNumber(0, 65_535), {
@@ -47,9 +47,18 @@ export const table = {
     variable: 'DATABASE_URL',
     default: null,
     defaultText: 'not set: SQLite in the data directory',
-    text: 'A Postgres database of its own, of version 14 or later, that keeps everything but the keys and workspaces of the data directory. One server at a time can use it.',
+    text: 'A Postgres database of its own, of version 14 or later, that keeps everything but the keys and workspaces of the data directory. Several servers may share it.',
     secret: true,
   } satisfies SettingSpec<string, null>,
+  redisUrl: {
+    ...redisUrl,
+    variable: 'REDIS_URL',
+    default: null,
+    defaultText: 'not set: each server for itself',
+    text: 'A Redis through which several servers share rate limits, stored answers and messages. It keeps nothing that may not be lost.',
+    secret: true,
+  } satisfies SettingSpec<string, null>,
+  ...nodeSettings,
   anthropicApiKey: secretSetting('ANTHROPIC_API_KEY', 1, 'Key of the upstream. Claude Code never sees it.'),
   anthropicBaseUrl: setting(httpUrl, {
     variable: 'ANTHROPIC_BASE_URL',
@@ -229,43 +238,14 @@ export const table = {
     default: '30',
     text: 'How long a stopping server lets running turns end by themselves, in seconds.',
   }),
+  ...jobSettings,
+  ...webhookSettings,
   logLevel: setting(choice('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'), {
     variable: 'SALLYPORT_LOG_LEVEL',
     default: 'info',
     text: 'Least severe log lines that are written.',
   }),
-  maxPromptChars: bound(
-    'SALLYPORT_MAX_PROMPT_CHARS',
-    defaultBounds.promptChars,
-    10_000_000,
-    'Longest `prompt`, in characters.',
-  ),
-  maxMessageChars: bound(
-    'SALLYPORT_MAX_MESSAGE_CHARS',
-    defaultBounds.messageChars,
-    10_000_000,
-    'Longest `message` of a conversation, in characters.',
-  ),
-  maxSystemPromptChars: bound(
-    'SALLYPORT_MAX_SYSTEM_PROMPT_CHARS',
-    defaultBounds.systemPromptChars,
-    1_000_000,
-    'Longest `system_prompt`, in characters.',
-  ),
-  maxTurns: bound('SALLYPORT_MAX_TURNS', defaultBounds.maxTurns, 1000, 'Largest `max_turns`, in model calls.'),
-  maxTimeoutSeconds: bound(
-    'SALLYPORT_MAX_TIMEOUT_SECONDS',
-    defaultBounds.timeoutMaxSeconds,
-    86_400,
-    'Largest `timeout`, in seconds.',
-  ),
-  maxFiles: bound('SALLYPORT_MAX_FILES', defaultBounds.files, 10_000, 'Most entries of `files`.'),
-  maxFilesBytes: bound(
-    'SALLYPORT_MAX_FILES_BYTES',
-    defaultBounds.filesBytes,
-    40_000_000,
-    'Largest content of all `files` of a request together, in bytes.',
-  ),
+  ...boundSettings,
 };
 
 export type SettingKey = keyof typeof table;

@@ -1,5 +1,6 @@
 import type { Clock } from '../engine/clock.ts';
 import type { Limiter, RateLimits, RateVerdict } from '../engine/ports.ts';
+import { activeWindows, verdictOf } from './windows.ts';
 
 export interface LocalLimiterOptions {
   readonly clock: Clock;
@@ -7,23 +8,6 @@ export interface LocalLimiterOptions {
   readonly maxSubjects?: number;
   /** Most requests that are remembered, of all subjects together. Default: 4,000,000, which are 32 MB. */
   readonly maxTimes?: number;
-}
-
-/** The limit of each window and its length in milliseconds, the shortest first. */
-const windows = [
-  { limit: 'burst', length: 10_000 },
-  { limit: 'perMinute', length: 60_000 },
-  { limit: 'perHour', length: 3_600_000 },
-] as const satisfies readonly { limit: keyof RateLimits; length: number }[];
-
-/** A window as it is for one subject now. */
-interface Window {
-  /** Places that are left; below 0 when the limit was lowered meanwhile. */
-  readonly free: number;
-  /** When there is a place, by the clock of `monotonic`: now or in the past when there is one. */
-  readonly opensAt: number;
-  /** When the oldest request in it leaves it; null when there is none. */
-  readonly freesAt: number | null;
 }
 
 /** The place of the first time that comes after a moment, in times that only grow. */
@@ -37,17 +21,11 @@ function firstAfter(times: readonly number[], moment: number): number {
   return from;
 }
 
-function windowOf(times: readonly number[], limit: number, length: number, now: number): Window {
+/** A window as it is for one subject now; `opensAt`: when it has a place, in the past when there is one. */
+function windowOf(times: readonly number[], limit: number, length: number, now: number) {
   const oldest = firstAfter(times, now - length);
-  const leaves = (index: number): number | null => {
-    const time = times[index];
-    return time === undefined ? null : time + length;
-  };
-  return {
-    free: limit - (times.length - oldest),
-    opensAt: leaves(times.length - limit) ?? now,
-    freesAt: leaves(oldest),
-  };
+  const leaves = (index: number): number => (times[index] ?? now - length) + length;
+  return { free: limit - (times.length - oldest), opensAt: leaves(times.length - limit), freesAt: leaves(oldest) };
 }
 
 /**
@@ -87,30 +65,16 @@ export class LocalLimiter implements Limiter {
   /** Never rejects, and decides at once: calls are judged in the order in which they are made. */
   async take(subject: string, limits: RateLimits): Promise<RateVerdict> {
     const now = Math.floor(this.#clock.monotonic());
-    const active = windows.filter(({ limit }) => limits[limit] > 0);
+    const active = activeWindows(limits);
     const longest = active.at(-1)?.length;
     const times = longest === undefined ? [] : this.#recall(subject, now - longest);
     const look = () => active.map(({ limit, length }) => windowOf(times, limits[limit], length, now));
     const opensAt = Math.max(now, ...look().map((window) => window.opensAt));
-    const allowed = opensAt <= now;
-    if (allowed && longest !== undefined) {
+    if (opensAt <= now && longest !== undefined) {
       times.push(now);
       this.#youngTimes += 1;
     }
-    const after = look();
-    const fewest = Math.min(...after.map(({ free }) => free));
-    const binding = after.filter(({ free }) => free === fewest).map(({ freesAt }) => freesAt ?? now);
-    const freesAt = allowed ? Math.max(now, ...binding) : opensAt;
-    const remaining = (limit: keyof RateLimits): number =>
-      Math.max(0, after[active.findIndex((window) => window.limit === limit)]?.free ?? 0);
-    return {
-      allowed,
-      limits,
-      remainingMinute: remaining('perMinute'),
-      remainingHour: remaining('perHour'),
-      resetAt: Math.ceil((this.#clock.now() + freesAt - now) / 1000),
-      retryAfter: Math.ceil((opensAt - now) / 1000),
-    };
+    return verdictOf(limits, { now, opensAt, windows: look() }, this.#clock.now());
   }
 
   /** The times of a subject after a time, which puts it into the younger generation. */

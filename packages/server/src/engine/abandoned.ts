@@ -7,24 +7,34 @@ import type { Launch, RunningTurns } from './running.ts';
 import { endAbandoned, type AcceptedTurn, type KeptRequest } from './turns.ts';
 
 /**
- * Takes up the turns that an earlier process of the service left without an end: those of conversations go on, those of
- * one-shots end, as whoever asked is gone, unless they were promised under an `Idempotency-Key`. What was reserved of
- * budgets stays for those that go on only, before the first of them does.
+ * Goes on with turns that this node has taken over: those of conversations and jobs go on, those of one-shots end, as
+ * whoever asked is gone, unless they were promised under an `Idempotency-Key`. What was reserved of budgets stays for
+ * those that go on only, before the first of them does. What fails is left: the sweeper finds it.
  */
-export async function takeUp(parts: EngineParts, running: RunningTurns): Promise<void> {
+export async function takeUp(
+  parts: EngineParts,
+  running: RunningTurns,
+  taken: readonly UnfinishedTurn[],
+): Promise<void> {
   const goingOn: Resumption[] = [];
-  for (const unfinished of await parts.turns.takeUnfinished()) {
-    const { conversation, claimed } = unfinished;
-    const goesOn = conversation.kind === 'conversation' || claimed;
-    const resumption = goesOn ? await resumptionOf(parts, unfinished) : null;
-    if (resumption) goingOn.push(resumption);
-    else await endAbandoned(parts, unfinished);
+  for (const unfinished of taken) {
+    const { conversation, claimed, turn } = unfinished;
+    const goesOn = conversation.kind !== 'query' || claimed;
+    try {
+      const resumption = goesOn ? await resumptionOf(parts, unfinished) : null;
+      if (resumption) goingOn.push(resumption);
+      else await endAbandoned(parts, unfinished);
+    } catch (error) {
+      parts.logger.error({ turn: turn.ref.turn, err: error }, 'a turn could not be taken up; it is tried again');
+    }
   }
-  await parts.budgets.releaseEnded();
+  await parts.budgets.releaseEnded().catch((error: unknown) => {
+    parts.logger.error({ err: error }, 'what ended turns had reserved is not released; it is tried again');
+  });
   for (const { accepted, launch } of goingOn) {
     const { turn, conversation } = accepted.ref;
     running.launch(accepted, launch);
-    parts.logger.info({ turn, conversation }, 'took up a turn of the last process');
+    parts.logger.info({ turn, conversation }, 'took up a turn that nobody ran any more');
   }
 }
 

@@ -8,7 +8,14 @@ const expireLimit = 500;
 
 type Waiter = (approval: Approval) => void;
 
-const keyOf = ({ tenant, id }: Pick<Approval, 'tenant' | 'id'>): string => JSON.stringify([tenant, id]);
+type Name = Pick<Approval, 'tenant' | 'id'>;
+
+const keyOf = ({ tenant, id }: Name): string => JSON.stringify([tenant, id]);
+
+function namedBy(key: string): Name {
+  const [tenant, id] = JSON.parse(key) as [string, string];
+  return { tenant, id };
+}
 
 /**
  * Tells the turns that wait what became of their approvals. The store is the truth: whoever decides sets its row, and a
@@ -20,13 +27,11 @@ export class ApprovalDesk {
   readonly #log: Log;
   readonly #waiters = new Map<string, Set<Waiter>>();
   #timer: NodeJS.Timeout | null = null;
-  #polledTo: number;
 
   constructor(store: ApprovalStore, clock: Clock, log: Log) {
     this.#store = store;
     this.#clock = clock;
     this.#log = log;
-    this.#polledTo = clock.now();
   }
 
   /** Resolves with the approval once it is not pending any more; null when the signal is aborted first. */
@@ -39,8 +44,6 @@ export class ApprovalDesk {
     this.#waiters.set(key, waiters.add(found.resolve));
     const leave = () => found.resolve(null);
     signal.addEventListener('abort', leave, { once: true });
-    // What was settled while nobody waited is of no interest: whoever waits looks at its own row first.
-    if (this.#timer === null) this.#polledTo = this.#clock.now();
     this.#schedule();
     try {
       // It may have been decided between the reading of the row and now.
@@ -70,12 +73,8 @@ export class ApprovalDesk {
 
   async #poll(): Promise<void> {
     try {
-      // One second of overlap, as a decision is timed before it is committed.
-      const from = this.#polledTo - pollMs;
-      const now = this.#clock.now();
-      for (const approval of await this.#store.expire(now, expireLimit)) this.nudge(approval);
-      for (const approval of await this.#store.settledSince(from)) this.nudge(approval);
-      this.#polledTo = now;
+      for (const approval of await this.#store.expire(this.#clock.now(), expireLimit)) this.nudge(approval);
+      for (const approval of await this.#store.settledOf([...this.#waiters.keys()].map(namedBy))) this.nudge(approval);
     } catch (error) {
       this.#log.warn({ err: error }, 'decisions could not be read; they are read again');
     }

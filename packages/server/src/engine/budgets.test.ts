@@ -67,6 +67,7 @@ class World implements BudgetStore {
 const turnOf = (turn: string, key = 'k', conversation = 'c', tenant = 't'): Reserver => ({
   turn: { tenant, conversation, turn },
   key,
+  node: 'node-1',
 });
 const one = turnOf('one');
 const exhausted = { code: 'budget_exhausted' };

@@ -28,6 +28,8 @@ export interface TurnBudget {
   readonly reserved: boolean;
 }
 
+type Payer = Omit<Reserver, 'node'>;
+
 /** Budgets as they bind a turn now. */
 interface Bounds {
   /** Most for the turn itself; null: no bound. */
@@ -49,7 +51,7 @@ const least = (...bounds: readonly (number | null)[]): number | null => {
 };
 
 /** Reads the budgets of key and tenant anew, so that a change counts from the next look on. */
-async function boundsOf({ keys, tenants, clock }: BudgetParts, { turn, key }: Reserver): Promise<Bounds> {
+async function boundsOf({ keys, tenants, clock }: BudgetParts, { turn, key }: Payer): Promise<Bounds> {
   const { tenant, conversation } = turn;
   const [owner, whole] = await Promise.all([keys.get(tenant, key), tenants.get(tenant)]);
   const ofKey = owner?.narrowing?.budgets ?? unbounded;
@@ -109,7 +111,7 @@ export async function withReservation<T>(
 /** The budget of a turn that goes on in another process: it keeps its reservation beside the `spentUsd` it has spent. */
 export async function keptBudget(
   parts: BudgetParts,
-  reserver: Reserver,
+  reserver: Payer,
   ownUsd: number | null,
   spentUsd: number,
 ): Promise<TurnBudget> {
@@ -123,7 +125,7 @@ export async function keptBudget(
  * Whether a turn that has spent `spentUsd` may call the model. What other turns have reserved is not left for it. Rejects
  * when that cannot be found out.
  */
-export async function mayCall(parts: BudgetParts, reserver: Reserver, spentUsd: number): Promise<CallVerdict> {
+export async function mayCall(parts: BudgetParts, reserver: Payer, spentUsd: number): Promise<CallVerdict> {
   const { runUsd, limits } = await boundsOf(parts, reserver);
   if (runUsd !== null && !(spentUsd < runUsd)) return 'no';
   if (runUsd === null && limits.length === 0) return 'yes';

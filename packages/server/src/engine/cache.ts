@@ -9,6 +9,7 @@ import {
 import { AuditSpool } from './audit-spool.ts';
 import { logOf } from './conversations.ts';
 import type { EngineParts, RunningTurn, TurnOutcome } from './engine.ts';
+import { feedOf } from './feed.ts';
 import type { LiveLogs } from './live.ts';
 import { messagesOf } from './messages.ts';
 import { sumUsage } from './outcome.ts';
@@ -129,7 +130,7 @@ export class Answers {
     return {
       ...run.turn,
       ended: Promise.all([run.ended, own]).then(([end, told]) => ({ ...end, result: { ...end.result, ...told } })),
-      events: () => eventsOf(this.#parts, run, own),
+      events: () => feedOf(eventsOf(this.#parts, run, own)),
     };
   }
 
@@ -148,7 +149,7 @@ export class Answers {
       replayed: false,
       waiting: new Promise(() => {}),
       ended: Promise.resolve({ result: { ...result, ...told }, messages, error: null }),
-      events: () => withResult(wireEvents(log), Promise.resolve(told)),
+      events: () => feedOf(withResult(wireEvents(log), Promise.resolve(told))),
       totalMessages: async () => messages.length,
     };
   }

@@ -10,7 +10,7 @@ import type { EngineParts, ListRequest } from './engine.ts';
 import { SallyportError } from './errors.ts';
 import { messagesOf } from './messages.ts';
 import { checkProfile, rootsOf } from './policy.ts';
-import type { Profile, StoredConversation } from './ports.ts';
+import type { Profile, StoredConversation, TurnStore } from './ports.ts';
 import type { Principal } from './principal.ts';
 import { resolveProject } from './workspaces.ts';
 
@@ -55,7 +55,11 @@ export function statusOf(parts: EngineParts, conversation: StoredConversation): 
 }
 
 /** The whole log of a conversation. */
-export async function logOf(parts: EngineParts, tenant: string, id: string): Promise<LogEvent[]> {
+export async function logOf(
+  parts: { readonly turns: Pick<TurnStore, 'read'> },
+  tenant: string,
+  id: string,
+): Promise<LogEvent[]> {
   const events: LogEvent[] = [];
   for (;;) {
     const next = await parts.turns.read(tenant, id, events.at(-1)?.seq ?? 0, page);

@@ -1,12 +1,12 @@
-import type { QueryRequest, StreamItem } from '@sallyport/protocol';
+import type { QueryRequest } from '@sallyport/protocol';
 import { takeUp } from './abandoned.ts';
 import { ApprovalDesk } from './approval-desk.ts';
 import { Answers, type StartedRun } from './cache.ts';
 import { historyOf, infoOf, listOf, logOf, statusOf, visible, stillAllowed } from './conversations.ts';
-import type { Engine, EngineParts, EventsRequest, OwnEngine, RunningTurn } from './engine.ts';
+import type { Engine, EngineParts, OwnEngine, RunningTurn } from './engine.ts';
 import { SallyportError } from './errors.ts';
+import { deleteWhole } from './deleting.ts';
 import { Exclusive } from './exclusive.ts';
-import { follow } from './follow.ts';
 import { forking } from './forks.ts';
 import { claimOf, earlierTurn } from './idempotency.ts';
 import { newId } from './ids.ts';
@@ -17,10 +17,13 @@ import { checkOutputSchema } from './output-schema.ts';
 import { decideProfile, modelsOf, rootsOf } from './policy.ts';
 import { ClaimTakenError, type IdempotencyClaim, type Profile } from './ports.ts';
 import type { Principal } from './principal.ts';
+import { Relay, type RelayParts } from './relay.ts';
 import { keyOf, RunningTurns, type Running } from './running.ts';
+import { Interruptions } from './nodes-stops.ts';
 import { warmAhead } from './warming.ts';
 import { Sweeper } from './sweeper.ts';
 import { acceptFirst, acceptNext, eventsOf, type AcceptedTurn, type FirstTurn } from './turns.ts';
+import { Watching } from './watching.ts';
 import { workspaceReads } from './workspace-reads.ts';
 import { resolveProject } from './workspaces.ts';
 
@@ -34,20 +37,28 @@ const unpriced = new SallyportError('validation_failed', {
   ],
 });
 
-/** Takes up the turns that an earlier process of the service left open, then serves. */
+/** Becomes one of the nodes that serve, and goes on with the turns that nobody runs. */
 export async function createEngine(parts: EngineParts): Promise<OwnEngine> {
-  const engine = new OneNodeEngine(parts);
-  await engine.start();
-  return engine;
+  const engine = new LocalEngine(parts);
+  try {
+    await engine.start();
+    return engine;
+  } catch (error) {
+    await parts.lease.close();
+    throw error;
+  }
 }
 
-class OneNodeEngine implements OwnEngine {
+class LocalEngine implements OwnEngine {
   readonly #parts: EngineParts;
   readonly #logs = new LiveLogs();
   readonly #desk: ApprovalDesk;
   readonly #running: RunningTurns;
   readonly #answers: Answers;
   readonly #sweeper: Sweeper;
+  readonly #interruptions: Interruptions;
+  readonly #relay: Relay;
+  readonly #watching: Watching;
   /** A conversation is told something, forked and deleted one after the other. */
   readonly #exclusive = new Exclusive();
 
@@ -62,20 +73,29 @@ class OneNodeEngine implements OwnEngine {
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.#desk = new ApprovalDesk(parts.approvals, parts.clock, parts.logger);
-    this.#running = new RunningTurns(parts, this.#logs, this.#desk);
+    const runsHere: RelayParts['runsHere'] = (tenant, id) => this.#running.has(tenant, id);
+    this.#relay = new Relay({ ...parts, logs: this.#logs, runsHere });
+    this.#watching = new Watching(parts, this.#logs, this.#relay);
+    this.#running = new RunningTurns(parts, this.#logs, this.#desk, (tenant, id) => this.#relay.began(tenant, id));
     this.#answers = new Answers(parts, this.#logs);
     this.#sweeper = new Sweeper(parts, this.#logs, this.#running);
+    this.#interruptions = new Interruptions(parts, this.#running);
     this.fork = forking(parts, this.#exclusive);
     ({ diff: this.diff, files: this.files, file: this.file } = workspaceReads(parts));
     ({ approvals: this.approvals, approval: this.approval, decide: this.decide } = inbox(parts, this.#desk));
   }
 
   async start(): Promise<void> {
-    const { stops, audit, clock, configuration } = this.#parts;
+    const { stops, audit, clock, configuration, lease } = this.#parts;
     const begun = { tenant: 'default', actor: 'service', action: 'service.start', ref: null, subject: null };
     await audit.append([{ at: clock.now(), ...begun, details: { configuration } }]);
     stops.onChange(() => void this.#running.stopWhere((whose) => stops.holds(whose), { reason: 'stopped' }));
-    await takeUp(this.#parts, this.#running);
+    await lease.start({
+      drop: () => this.#running.drop(),
+      takeUp: (turns) => takeUp(this.#parts, this.#running, turns),
+    });
+    this.#interruptions.start();
+    if (lease.shared) this.#relay.start();
     this.#sweeper.start();
   }
 
@@ -89,6 +109,19 @@ class OneNodeEngine implements OwnEngine {
       return await this.#answers.to({ principal, profile, request, requestId, signal }, start);
     });
   };
+
+  checkQuery: OwnEngine['checkQuery'] = async (principal, request) => {
+    await this.#profileOf(principal, request, null);
+  };
+
+  startJob: OwnEngine['startJob'] = async (principal, request, { requestId, id }) => {
+    const profile = await this.#profileOf(principal, request, id);
+    const chosen = { profile, kind: 'job' as const, id, requestId, claim: null };
+    const { accepted, running } = await this.#first(principal, request, chosen);
+    return this.#runningTurn(accepted, running);
+  };
+
+  stopTurn: OwnEngine['stopTurn'] = (tenant, id) => this.#interruptions.stop(tenant, id);
 
   startConversation: Engine['startConversation'] = async (principal, request, context) => {
     const { requestId, sessionId, idempotencyKey } = context;
@@ -120,36 +153,19 @@ class OneNodeEngine implements OwnEngine {
     // What has ended says nothing more.
     const follows = request.follow && statusOf(this.#parts, found) !== 'ended';
     if (follows && !this.#running.draining) warmAhead(this.#parts, principal, found);
-    return this.#follow(found.tenant, id, { ...request, follow: follows });
+    return this.#watching.feed(found, { ...request, follow: follows });
   };
 
   interrupt: Engine['interrupt'] = async (principal, id) => {
     const { tenant } = await visible(this.#parts, principal, id);
-    return await this.#running.stop(tenant, id, { reason: 'interrupt' });
+    return await this.#interruptions.stop(tenant, id);
   };
 
   deleteConversation: Engine['deleteConversation'] = async (principal, id) => {
-    const { conversations, transcripts, runner, audit, clock } = this.#parts;
     await this.#exclusive.run(keyOf(principal.tenant, id), async () => {
-      const { tenant, sdkSession } = await visible(this.#parts, principal, id);
-      await this.#running.stop(tenant, id, { reason: 'interrupt' });
-      const { key: actor } = principal;
-      const line = {
-        at: clock.now(),
-        tenant,
-        actor,
-        action: 'conversation.delete',
-        ref: null,
-        subject: id,
-        details: {},
-      };
-      await audit.append([line]);
-      // The row last: what is left when it is cut short can be deleted again.
-      await transcripts.delete(tenant, sdkSession);
-      await runner.forget(tenant, sdkSession);
-      await conversations.delete(tenant, id);
-      this.#answers.forget(tenant, id);
-      this.#logs.end(tenant, id);
+      await deleteWhole(this.#parts, principal, id, this.#interruptions);
+      this.#answers.forget(principal.tenant, id);
+      this.#logs.end(principal.tenant, id);
     });
   };
 
@@ -159,13 +175,20 @@ class OneNodeEngine implements OwnEngine {
     return { models, default: usual };
   };
 
-  drain: OwnEngine['drain'] = () => this.#running.drain();
+  drain: OwnEngine['drain'] = () => {
+    this.#parts.lease.rest();
+    return this.#running.drain();
+  };
 
   close: Engine['close'] = async () => {
+    this.#parts.lease.rest();
     await this.#sweeper.close();
     await this.#running.close();
     await this.#answers.close();
     this.#desk.close();
+    this.#relay.close();
+    this.#interruptions.close();
+    await this.#parts.lease.close();
   };
 
   /** Starts a turn, unless an earlier request under the same claim has started it. */
@@ -187,7 +210,7 @@ class OneNodeEngine implements OwnEngine {
   }
 
   async #profileOf(principal: Principal, request: QueryRequest, conversation: string | null): Promise<Profile> {
-    if (this.#running.draining) throw new SallyportError('not_ready');
+    this.#running.check();
     const { tenant, key } = principal;
     await this.#parts.stops.check({ tenant, key, conversation });
     if (request.output_schema) checkOutputSchema(request.output_schema);
@@ -217,7 +240,7 @@ class OneNodeEngine implements OwnEngine {
     { requestId, claim }: Pick<FirstTurn, 'requestId' | 'claim'>,
   ): Promise<RunningTurn> {
     const found = await visible(this.#parts, principal, id);
-    if (this.#running.draining) throw new SallyportError('not_ready');
+    this.#running.check();
     if (statusOf(this.#parts, found) === 'ended') throw new SallyportError('conversation_ended');
     await this.#parts.stops.check({ tenant: found.tenant, key: found.key, conversation: id });
     await stillAllowed(this.#parts, principal, found.profile);
@@ -257,16 +280,5 @@ class OneNodeEngine implements OwnEngine {
         return messagesOf(await logOf(this.#parts, tenant, conversation)).length;
       },
     };
-  }
-
-  async *#follow(tenant: string, id: string, request: EventsRequest): AsyncGenerator<StreamItem> {
-    const live = this.#logs.acquire(tenant, id);
-    const { after, follow: wait, signal } = request;
-    try {
-      const isLast = () => false;
-      yield* follow({ store: this.#parts.turns, tenant, conversation: id, live, wait, isLast, signal }, after);
-    } finally {
-      this.#logs.release(tenant, id);
-    }
   }
 }

@@ -5,24 +5,28 @@ import type {
   ClaudeMessage,
   ConversationDiff,
   ConversationInfo,
+  ConversationKind,
   ConversationStatus,
   ConversationSummary,
   Cursor,
   QueryRequest,
   RunResult,
-  StreamItem,
 } from '@sallyport/protocol';
 import type { Readable } from 'node:stream';
 import type { Clock } from './clock.ts';
 import type { SallyportError } from './errors.ts';
+import type { Feed } from './feed.ts';
 import type { KeyRing } from './keys.ts';
+import type { Lease } from './nodes.ts';
 import type { PolicySettings } from './policy.ts';
 import type {
   ApprovalStore,
   AuditStore,
   BudgetStore,
+  Bus,
   ConversationStore,
   ImageStore,
+  JobStore,
   KeyStore,
   Log,
   ResponseCache,
@@ -64,8 +68,8 @@ export interface RunningTurn {
    * approvals that are pending. Never otherwise, and never rejects.
    */
   readonly waiting: Promise<ApprovalInfo[]>;
-  /** Wire events of the turn up to and with its `result`, without the user's own message. Leaving the loop does not stop the turn. */
-  events(): AsyncIterable<StreamItem>;
+  /** Wire events of the turn up to and with its `result`, without the user's own message. Whoever stops reading does not stop the turn. */
+  events(): Feed;
   /** Resolves when the end of the turn is committed. Never rejects. */
   readonly ended: Promise<TurnOutcome>;
   /** Number of messages of the whole history up to the turn's end. */
@@ -78,7 +82,7 @@ export interface ListRequest {
   readonly cursor?: string | undefined;
   readonly limit: number;
   readonly status?: ConversationStatus | undefined;
-  readonly kind: 'query' | 'conversation';
+  readonly kind: ConversationKind;
 }
 
 /** How a conversation's events are read. */
@@ -87,7 +91,7 @@ export interface EventsRequest {
   /** False: stops when all there is was given. */
   readonly follow: boolean;
   /** Aborting it ends the reading. */
-  readonly signal: AbortSignal;
+  readonly signal?: AbortSignal;
 }
 
 /** Which approvals are wanted. */
@@ -131,7 +135,7 @@ export interface Engine {
   ): Promise<{ items: ConversationSummary[]; next_cursor: string | null }>;
   messages(principal: Principal, id: string): Promise<ClaudeMessage[]>;
   /** Rejects with `bad_cursor` when the cursor is beyond the end. */
-  events(principal: Principal, id: string, request: EventsRequest): Promise<AsyncIterable<StreamItem>>;
+  events(principal: Principal, id: string, request: EventsRequest): Promise<Feed>;
   /** Stops the running turn and waits until its end is committed. False when none was running. */
   interrupt(principal: Principal, id: string): Promise<boolean>;
   /** Stops the running turn, then deletes history, transcript and files. */
@@ -164,8 +168,21 @@ export interface Engine {
   close(): Promise<void>;
 }
 
+/** How the run of a job is started. */
+export interface JobStart {
+  readonly requestId: string;
+  /** Id of its conversation, which nobody else can know. */
+  readonly id: string;
+}
+
 /** The engine as its maker has it. */
 export interface OwnEngine extends Engine {
+  /** Rejects as `startQuery` does where the principal may not ask that now. Nothing is stored. */
+  checkQuery(principal: Principal, request: QueryRequest): Promise<void>;
+  /** Starts the run of a job: nobody has to wait for it. Rejects like `startQuery`, and with `conversation_exists`. */
+  startJob(principal: Principal, request: QueryRequest, start: JobStart): Promise<RunningTurn>;
+  /** Stops the turn of a conversation that runs here, and waits until its end is committed. False when none does. */
+  stopTurn(tenant: string, conversation: string): Promise<boolean>;
   /**
    * Accepts no more turns and lets those that run go on. One that is stopped from now on is stopped by the service.
    * Resolves when none runs any more; those that wait for a human are left to the next start. Never rejects.
@@ -185,9 +202,14 @@ export interface EngineParts {
   readonly keys: KeyStore;
   readonly tenants: TenantStore;
   readonly budgets: BudgetStore;
+  readonly jobs: Pick<JobStore, 'cancelRun'>;
   readonly keyRing: Pick<KeyRing, 'named' | 'watch'>;
   /** Started. */
   readonly stops: Stops;
+  /** The engine starts it, and closes it last. */
+  readonly lease: Lease;
+  /** Reaches the other nodes. */
+  readonly bus: Bus;
   readonly runner: Runner;
   readonly clock: Clock;
   readonly logger: Log;

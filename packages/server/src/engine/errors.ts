@@ -6,11 +6,19 @@ export interface ErrorExtras {
   readonly cause?: unknown;
   /** Replaces the catalogue's sentence where a more exact one is safe to show. */
   readonly detail?: string;
-  /** Seconds after which the same request can succeed. */
+  /** Seconds after which the same request can succeed; default: the usual ones of the code, if it has any. */
   readonly retryAfter?: number;
   /** Which fields are wrong, for `validation_failed`. */
   readonly issues?: readonly ValidationIssue[];
 }
+
+/** Seconds that a client is asked to wait where nobody knows for how long it is refused. */
+const usualWait: Readonly<Partial<Record<ErrorCode, number>>> = {
+  not_ready: 2,
+  overloaded: 1,
+  upstream_rate_limited: 10,
+  upstream_overloaded: 10,
+};
 
 /** The one error of the service: a code of the catalogue, a public sentence, and a cause that only logs see. */
 export class SallyportError extends Error {
@@ -25,7 +33,7 @@ export class SallyportError extends Error {
     this.name = 'SallyportError';
     this.code = code;
     this.detail = detail;
-    this.retryAfter = extras.retryAfter;
+    this.retryAfter = extras.retryAfter ?? usualWait[code];
     this.issues = extras.issues;
   }
 

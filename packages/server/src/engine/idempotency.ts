@@ -1,7 +1,8 @@
-import type { LogEvent, StreamItem } from '@sallyport/protocol';
+import type { LogEvent, RunResult } from '@sallyport/protocol';
 import { logOf } from './conversations.ts';
 import type { EngineParts, RunningTurn, TurnOutcome } from './engine.ts';
 import { SallyportError } from './errors.ts';
+import type { Feed } from './feed.ts';
 import { follow } from './follow.ts';
 import { LiveLog } from './live.ts';
 import { messagesOf } from './messages.ts';
@@ -14,7 +15,7 @@ const keptMs = 86_400_000;
 
 /** The claim that a request makes; null without an `Idempotency-Key`. `request` is all that makes it this request. */
 export function claimOf(
-  parts: EngineParts,
+  parts: Pick<EngineParts, 'clock'>,
   principal: Principal,
   idempotencyKey: string | null,
   request: readonly unknown[],
@@ -57,18 +58,14 @@ async function replayOf(parts: EngineParts, turn: StoredTurn, result: TurnOutcom
   };
 }
 
-function errorOf({ code }: StoredTurn, { error: detail }: TurnOutcome['result']): SallyportError | null {
+/** The error that a stored turn ended with; null when that has no code. */
+export function errorOf({ code }: Pick<StoredTurn, 'code'>, { error: detail }: RunResult): SallyportError | null {
   return code === null ? null : new SallyportError(code, { ...(detail !== null && { detail }), cause: 'replayed' });
 }
 
-async function* eventsOf(
-  parts: EngineParts,
-  { ref }: StoredTurn,
-  [first]: readonly LogEvent[],
-): AsyncGenerator<StreamItem> {
-  if (!first) return;
+function eventsOf(parts: EngineParts, { ref }: StoredTurn, [first]: readonly LogEvent[]): Feed {
   const isLast = (event: LogEvent) => event.turn === ref.turn && event.body.type === 'result';
   const { tenant, conversation } = ref;
-  const followed = { store: parts.turns, tenant, conversation, live: new LiveLog(), wait: false, isLast };
-  yield* follow(followed, { seq: first.seq, chars: 0 });
+  const followed = { store: parts.turns, tenant, conversation, live: new LiveLog(), wait: false, first: false, isLast };
+  return follow(followed, { seq: first?.seq ?? Number.MAX_SAFE_INTEGER, chars: 0 });
 }

@@ -31,6 +31,11 @@ export interface Watch {
   release(): void;
 }
 
+/** Whoever wants to know, at most once, that a key is not valid any more, and why: as `Watch.gone` says. */
+export interface KeyWatcher {
+  keyGone(reason: SallyportError): void;
+}
+
 /** Whose key it is: the secret it was let in with, where that is known, else the name. */
 export type Holder = Pick<Principal, 'tenant' | 'key'> & Partial<Pick<Principal, 'secretHash'>>;
 
@@ -44,6 +49,10 @@ export interface KeyRing {
   current(who: Holder): Promise<Principal | null>;
   /** Watches a key. One that is configured is never gone. */
   watch(who: Holder): Watch;
+  /** Watches a key for many, each of which costs no more than its place in a set. */
+  addWatcher(who: Holder, watcher: KeyWatcher): void;
+  /** To be called with the same holder when it matters no longer. */
+  removeWatcher(who: Holder, watcher: KeyWatcher): void;
   /** Stops watching. */
   close(): void;
 }
@@ -74,7 +83,7 @@ export function createKeyRing(parts: KeyRingParts): KeyRing {
 interface Watched extends Holder {
   /** Null: any secret of the key. */
   readonly hash: string | null;
-  readonly watchers: Set<AbortController>;
+  readonly watchers: Set<KeyWatcher>;
   /** When it expires; null: never; undefined: not yet known. */
   until: number | null | undefined;
   /** Since when it could not be found out whether it is valid, by the clock that only grows. */
@@ -122,8 +131,13 @@ class Ring implements KeyRing {
 
   watch(who: Holder): Watch {
     const watcher = new AbortController();
-    const { signal: gone } = watcher;
-    if (this.#byName.has(nameOf(who))) return { gone, release: () => undefined };
+    const told = { keyGone: (reason: SallyportError) => watcher.abort(reason) };
+    this.addWatcher(who, told);
+    return { gone: watcher.signal, release: () => this.removeWatcher(who, told) };
+  }
+
+  addWatcher(who: Holder, watcher: KeyWatcher): void {
+    if (this.#byName.has(nameOf(who))) return;
     const { tenant, key, secretHash: hash = null } = who;
     const id = hash ?? nameOf(who);
     const watched: Watched = this.#watched.get(id) ?? {
@@ -137,13 +151,12 @@ class Ring implements KeyRing {
     this.#watched.set(id, watched);
     watched.watchers.add(watcher);
     this.#polling ??= this.#startPolling();
-    return {
-      gone,
-      release: () => {
-        watched.watchers.delete(watcher);
-        if (watched.watchers.size === 0) this.#forget(id, watched);
-      },
-    };
+  }
+
+  removeWatcher(who: Holder, watcher: KeyWatcher): void {
+    const id = who.secretHash ?? nameOf(who);
+    const watched = this.#watched.get(id);
+    if (watched?.watchers.delete(watcher) && watched.watchers.size === 0) this.#forget(id);
   }
 
   close(): void {
@@ -151,8 +164,8 @@ class Ring implements KeyRing {
     this.#polling = null;
   }
 
-  #forget(id: string, watched: Watched): void {
-    if (this.#watched.get(id) === watched) this.#watched.delete(id);
+  #forget(id: string): void {
+    this.#watched.delete(id);
     if (this.#watched.size === 0) this.close();
   }
 
@@ -239,7 +252,7 @@ class Ring implements KeyRing {
 
   #expel(id: string, watched: Watched, reason = new SallyportError('invalid_key')): void {
     this.#watched.delete(id);
-    for (const watcher of watched.watchers) watcher.abort(reason);
+    for (const watcher of watched.watchers) watcher.keyGone(reason);
     if (this.#watched.size === 0) this.close();
   }
 }

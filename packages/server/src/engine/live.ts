@@ -7,6 +7,7 @@ import {
   type StreamItem,
   type TurnStatus,
 } from '@sallyport/protocol';
+import { eachInSlices } from './slices.ts';
 
 /**
  * A step of the moving end of a log: what happened, and the cursor before and after it. `item` is what whoever was at
@@ -16,60 +17,37 @@ import {
 export type Step = { readonly from: Cursor; readonly to: Cursor; readonly item: StreamItem | null } & (
   | { readonly event: LogEvent }
   | { readonly delta: Delta }
-  | { readonly status: number }
+  | { readonly status: number; readonly waits: boolean }
 );
 
-/**
- * What a follower is told. `gap`: it was too slow and must read the log again. `over`: nothing comes any more. `failed`:
- * the end of a turn could not be stored, so no `result` will come.
- */
-export type LiveItem = Step | { readonly gap: true } | { readonly over: true } | { readonly failed: unknown };
+/** The end of what is told. `failed`: the end of a turn could not be stored, so no `result` will come. */
+export type Ending = { readonly over: true } | { readonly failed: unknown };
 
-const queueLimit = 512;
-
-/** One reader's queue: bounded, and replaced by a gap when the reader is too slow. */
-export class Subscription {
-  #items: LiveItem[] = [];
-  #wake: ((item: LiveItem) => void) | null = null;
-  #ended = false;
-  readonly #leave: (subscription: Subscription) => void;
-
-  constructor(leave: (subscription: Subscription) => void) {
-    this.#leave = leave;
-  }
-
-  /** Nothing is taken after `over` or `failed`. */
-  push(item: LiveItem): void {
-    if (this.#ended) return;
-    this.#ended = 'over' in item || 'failed' in item;
-    if (this.#wake) {
-      this.#wake(item);
-      this.#wake = null;
-    } else if (this.#items.length >= queueLimit && !this.#ended) this.#items = [{ gap: true }];
-    else this.#items.push(item);
-  }
-
-  /** The next item; waits for one. Ask again only when it has come. */
-  next(): Promise<LiveItem> {
-    const item = this.#items.shift();
-    return item ? Promise.resolve(item) : new Promise((resolve) => (this.#wake = resolve));
-  }
-
-  close(): void {
-    this.#leave(this);
-  }
+/** Whoever is told what happens. None of its functions may throw. */
+export interface Subscriber {
+  told(step: Step): void;
+  ended(ending: Ending): void;
 }
 
-/** The moving end of a conversation's log: what is published reaches every follower in order, and the open block is kept. */
+/**
+ * The moving end of a conversation's log: what is published reaches every subscriber in order, and the open block is
+ * kept. Nothing is kept for a subscriber: who could not take a step has to read the log.
+ */
 export class LiveLog {
-  readonly #followers = new Set<Subscription>();
+  /** Whoever runs the turn: told at once, before all others. */
+  readonly #first = new Set<Subscriber>();
+  /** Told together and in slices, however many they are; what was published meanwhile comes together. */
+  readonly #others = new Set<Subscriber>();
+  #untold: (Step | Ending)[] = [];
+  #telling = false;
   /** Stands at the last event that was published; at the start of the log when that is not known. */
   #projector = new StreamProjector(startOfLog);
   #open: { readonly block: Delta['block']; text: string } | null = null;
-  #failure: { readonly failed: unknown } | null = null;
+  #failure: Ending | null = null;
+  #events = 0;
   #statuses = 0;
-  /** What was told last of a turn that waits for its process. */
-  #queued: Step | null = null;
+  /** What was told last of where the turn stands, since the last event. */
+  #standing: Extract<Step, { status: number }> | null = null;
 
   /** Publishes a piece of the block that is open, opening one when none is. */
   delta(block: Delta['block'], text: string): void {
@@ -78,16 +56,16 @@ export class LiveLog {
     this.#open.text += text;
     const from = this.#projector.cursor;
     const item = this.#projector.delta(delta);
-    this.#push({ from, to: this.#projector.cursor, item, delta });
+    this.#publish({ from, to: this.#projector.cursor, item, delta });
   }
 
   /** Publishes where the turn stands. Whoever comes to follow while it waits is told too. */
   status(status: TurnStatus): void {
     this.#statuses += 1;
     const { cursor } = this.#projector;
-    const step = { from: cursor, to: cursor, item: this.#projector.status(status), status: this.#statuses };
-    this.#queued = status.status === 'queued' ? step : null;
-    this.#push(step);
+    const item = this.#projector.status(status);
+    this.#standing = { from: cursor, to: cursor, item, status: this.#statuses, waits: status.status === 'queued' };
+    this.#publish(this.#standing);
   }
 
   /** Publishes a committed event. */
@@ -98,22 +76,35 @@ export class LiveLog {
     if (event.seq !== this.#projector.cursor.seq + 1) {
       this.#projector = new StreamProjector({ seq: event.seq - 1, chars: 0 });
     }
-    this.#queued = null;
+    this.#events += 1;
+    this.#standing = null;
     const from = this.#projector.cursor;
     const item = this.#projector.log(event);
-    this.#push({ from, to: this.#projector.cursor, item, event });
+    this.#publish({ from, to: this.#projector.cursor, item, event });
   }
 
-  /** Tells every follower, later ones too, that no result will come. */
+  /** Tells every subscriber, later ones too, that no result will come. */
   fail(error: unknown): void {
-    this.#queued = null;
+    this.#standing = null;
     this.#failure = { failed: error };
-    this.#push(this.#failure);
+    this.#publish(this.#failure);
   }
 
-  /** Tells every follower that nothing comes any more. */
+  /** Tells every subscriber that nothing comes any more. */
   end(): void {
-    this.#push({ over: true });
+    this.#publish({ over: true });
+  }
+
+  /** Where the log ends, as far as was published; 0 when that is not known. */
+  get seq(): number {
+    return this.#projector.cursor.seq;
+  }
+
+  /** Says where the log ends, of which nothing that is still open was published here. */
+  standAt(seq: number): void {
+    this.#projector = new StreamProjector({ seq, chars: 0 });
+    this.#open = null;
+    this.#standing = null;
   }
 
   /** The block that is open, as one delta from its beginning, and `seq` of the last event before it or inside it. */
@@ -121,21 +112,74 @@ export class LiveLog {
     return this.#open && { ...this.#open, offset: 0, seq: this.#projector.cursor.seq };
   }
 
+  /** What was told last of where the turn stands; null when an event has come since. */
+  get standing(): Extract<Step, { status: number }> | null {
+    return this.#standing;
+  }
+
   /** What was told last of a turn that waits for its process; null when none does. */
   queued(): Step | null {
-    return this.#queued;
+    return this.#standing?.waits ? this.#standing : null;
   }
 
-  subscribe(): Subscription {
-    const subscription = new Subscription((gone) => this.#followers.delete(gone));
-    this.#followers.add(subscription);
-    if (this.#failure) subscription.push(this.#failure);
-    return subscription;
+  /** That no result will come; null while that is not known. */
+  get failure(): Ending | null {
+    return this.#failure;
   }
 
-  #push(item: LiveItem): void {
-    for (const follower of this.#followers) follower.push(item);
+  /** How many events were published so far. */
+  get events(): number {
+    return this.#events;
   }
+
+  /** `first`: it is told at once, before all others, as whoever runs the turn. */
+  subscribe(subscriber: Subscriber, first: boolean): void {
+    (first ? this.#first : this.#others).add(subscriber);
+  }
+
+  unsubscribe(subscriber: Subscriber): void {
+    this.#first.delete(subscriber);
+    this.#others.delete(subscriber);
+  }
+
+  #publish(what: Step | Ending): void {
+    for (const one of this.#first) tell(one, what);
+    if (this.#others.size === 0) return;
+    const last = this.#untold.at(-1);
+    const joined = last && joinedDelta(last, what);
+    if (joined) this.#untold[this.#untold.length - 1] = joined;
+    else this.#untold.push(what);
+    if (this.#telling) return;
+    this.#telling = true;
+    setImmediate(() => this.#tellOthers());
+  }
+
+  #tellOthers(): void {
+    const steps = this.#untold;
+    this.#untold = [];
+    const toldAll = () => {
+      this.#telling = this.#untold.length > 0;
+      if (this.#telling) setImmediate(() => this.#tellOthers());
+    };
+    const tellOne = (one: Subscriber) => {
+      for (const step of steps) tell(one, step);
+    };
+    eachInSlices(this.#others, tellOne, toldAll);
+  }
+}
+
+function tell(one: Subscriber, what: Step | Ending): void {
+  if ('from' in what) one.told(what);
+  else one.ended(what);
+}
+
+/** Two pieces of a block, one right after the other, as one. */
+function joinedDelta(first: Step | Ending, second: Step | Ending): Step | null {
+  if (!('delta' in first && 'delta' in second)) return null;
+  if (first.to.seq !== second.from.seq || first.to.chars !== second.from.chars) return null;
+  const delta = { ...first.delta, text: first.delta.text + second.delta.text };
+  const item = new StreamProjector(first.from).delta(delta);
+  return { from: first.from, to: second.to, item, delta };
 }
 
 /** The moving ends that somebody writes or follows. */

@@ -38,10 +38,11 @@ const act = fc.oneof(
 type Act = typeof act extends fc.Arbitrary<infer T> ? T : never;
 type Spoken = typeof spoken extends fc.Arbitrary<infer T> ? T : never;
 
-/** A reader that leaves after so many items, each time, and rests so many rounds after each item. */
+/** A reader that leaves after so many items, each time, and rests so many rounds after each item; told first or not. */
 const watcher = fc.record({
   stays: fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 5 }),
   rests: fc.array(fc.nat(4), { minLength: 1, maxLength: 5 }),
+  first: fc.boolean(),
 });
 type Watcher = typeof watcher extends fc.Arbitrary<infer T> ? T : never;
 
@@ -189,11 +190,11 @@ function standingOf(log: readonly LogEvent[]): { blocks: Block[]; span: number }
 }
 
 /** Reads to the result, leaving now and then and coming back with the last cursor. */
-async function watch(story: Story, { stays, rests }: Watcher): Promise<StreamItem[]> {
+async function watch(story: Story, { stays, rests, first }: Watcher): Promise<StreamItem[]> {
   const items: StreamItem[] = [];
   for (let visit = 0; ; visit += 1) {
     let left = stays[visit % stays.length] ?? 1;
-    for await (const item of story.side.read(items.at(-1)?.cursor ?? startOfLog)) {
+    for await (const item of story.side.read(items.at(-1)?.cursor ?? startOfLog, true, first)) {
       items.push(item);
       if (item.event.type === 'result') return items;
       for (let rounds = rests[items.length % rests.length] ?? 0; rounds > 0; rounds -= 1) await soon();
@@ -205,7 +206,7 @@ async function watch(story: Story, { stays, rests }: Watcher): Promise<StreamIte
 
 test('whoever reads, from wherever and however often cut off, has the answer once', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout'] });
-  const faithful: Watcher = { stays: [Infinity], rests: [0] };
+  const faithful: Watcher = { stays: [Infinity], rests: [0], first: false };
   const pauses = fc.array(fc.nat(3), { minLength: 1, maxLength: 6 });
   const property = fc.asyncProperty(
     fc.array(act, { maxLength: 10 }),

@@ -1,5 +1,6 @@
 import { startOfLog, type Cursor, type LogEvent, type LogEventBody, type StreamItem } from '@sallyport/protocol';
 import { systemClock } from './clock.ts';
+import type { Feed } from './feed.ts';
 import { follow } from './follow.ts';
 import { LiveLog } from './live.ts';
 import { StaleEpochError, type TurnCounters, type TurnEnd, type TurnRef } from './ports.ts';
@@ -78,12 +79,18 @@ export class Side {
     for (const event of accepted) this.live.event(event);
   }
 
-  /** The wire events after a cursor, to the `result` or, without waiting, as far as they go. */
-  read(after: Cursor = startOfLog, wait = true): AsyncGenerator<StreamItem, void, undefined> {
+  /** The wire events after a cursor, to the `result` or, without waiting, as far as they go; told before others, or with them. */
+  read(after: Cursor = startOfLog, wait = true, first = true): AsyncGenerator<StreamItem, void, undefined> {
     const isLast = ({ body }: LogEvent) => body.type === 'result';
     const { live } = this;
-    return follow({ store: this.#store, tenant: 'default', conversation: 'conv-1', live, wait, isLast }, after);
+    const followed = { store: this.#store, tenant: 'default', conversation: 'conv-1', live, wait, first, isLast };
+    return itemsOf(follow(followed, after));
   }
+}
+
+/** What a feed tells, from now on. */
+export async function* itemsOf(items: Feed): AsyncGenerator<StreamItem, void, undefined> {
+  yield* items;
 }
 
 /** Takes all items, with a pause after each. */

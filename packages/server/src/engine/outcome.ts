@@ -1,4 +1,4 @@
-import type { ErrorCode, PermissionDenial, RunResult, StopReason, Usage } from '@sallyport/protocol';
+import type { PermissionDenial, RunResult, StopReason, Usage } from '@sallyport/protocol';
 import type { Changes } from './changes.ts';
 import { SallyportError } from './errors.ts';
 import type { ModelCall, RunEnd, TurnEndState } from './ports.ts';
@@ -110,13 +110,10 @@ function ending(parts: OutcomeParts): Ending {
   }
 }
 
-/** Seconds that a client is asked to wait where the upstream, too busy for us, named no time itself. */
-const usualWait: Readonly<Partial<Record<ErrorCode, number>>> = { upstream_rate_limited: 10, upstream_overloaded: 10 };
-
 function failure(given: RunEnd['failure']): Ending {
   if (!given) return failed(new SallyportError('internal', { cause: 'a failed run without a failure' }));
   if (given.code === null) return cut('error', given.detail, 'failed');
-  const { code, cause, retryAfter = usualWait[code] } = given;
+  const { code, cause, retryAfter } = given;
   return failed(new SallyportError(code, { cause, ...(retryAfter !== undefined && { retryAfter }) }));
 }
 

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { LogEvent, LogEventBody } from '@sallyport/protocol';
 import { newApproval } from './approvals.ts';
 import type { Approval, ToolCall, TranscriptState } from './ports.ts';
-import { planRecovery, withdrawal } from './recovery.ts';
+import { planRecovery as planOf, withdrawal, type Remains } from './recovery.ts';
 
 const ref = { tenant: 't', conversation: 'c', turn: 'turn', epoch: 1 };
 const user: LogEventBody = { type: 'user_message', text: 'go', message_uuid: 'u' };
@@ -34,6 +34,7 @@ function approvalOf(id: string, status: Approval['status'], decision: Partial<Ap
   return { ...newApproval(asked), status, decision: made, decidedBy: 'k', decidedAt: 1 };
 }
 
+const planRecovery = (remains: Omit<Remains, 'filesLost'>) => planOf({ ...remains, filesLost: false });
 const open = (...ids: string[]) => ids.map((toolUseId) => ({ toolUseId, name: 'Write' }));
 
 test('a message that Claude Code has not taken is said again', () => {
@@ -118,4 +119,17 @@ test('what is withdrawn is told again as far as Claude Code still knows it', () 
   ]);
   const after = logOf(user, text('before'), start('one', 'Read'), end('one'), text('lost'));
   assert.deepEqual(withdrawal({ events: after, transcript: transcript({}, ['before']) }), [{ type: 'restart' }]);
+});
+
+test('what a turn wrote into a slot that is lost interrupts it, but not before a human has decided', () => {
+  const events = logOf(user, start('one', 'Write'), end('one'));
+  const state = transcript({ closed: new Set(['one']) });
+  const lost = planOf({ events, transcript: state, approvals: [], filesLost: true });
+  assert.ok(lost.kind === 'interrupted');
+  assert.match(lost.detail, /lost, and with it what Write did/);
+  assert.equal(planOf({ events, transcript: state, approvals: [], filesLost: false }).kind, 'go');
+  const pending = approvalOf('two', 'pending');
+  assert.equal(planOf({ events, transcript: state, approvals: [pending], filesLost: true }).kind, 'wait');
+  const read = logOf(user, start('one', 'Read'), end('one'));
+  assert.equal(planOf({ events: read, transcript: state, approvals: [], filesLost: true }).kind, 'go');
 });

@@ -21,6 +21,8 @@ export interface Remains {
   readonly transcript: TranscriptState;
   /** The turn's approvals. */
   readonly approvals: readonly Approval[];
+  /** True when what the turn wrote into its slot is gone with its node. */
+  readonly filesLost: boolean;
 }
 
 type Outcome = Recovery['outcomes'][number];
@@ -28,6 +30,9 @@ type Of<T extends LogEventBody['type']> = Extract<LogEventBody, { type: T }>;
 
 const mayHaveRun = (name: string): string =>
   `The run was cut while ${name} was running, so it may have run in part. Look at the workspace, then continue.`;
+const lostWith = (name: string): string =>
+  `The machine that ran this is lost, and with it what ${name} did: the files are as they were before this message. ` +
+  'Continue to have it done again.';
 const notMade = 'The service was restarted before this call was made. Make it again if it is still needed.';
 const cutRead = 'The service was restarted during this call. Make it again if it is still needed.';
 
@@ -52,12 +57,14 @@ class Calls {
 }
 
 /** Says how a turn goes on. Pure. */
-export function planRecovery({ events, transcript, approvals }: Remains): RecoveryPlan {
+export function planRecovery({ events, transcript, approvals, filesLost }: Remains): RecoveryPlan {
   const pending = approvals.find(({ status }) => status === 'pending');
   if (pending) return { kind: 'wait', approval: pending };
   const calls = new Calls(events);
   const changing = calls.running().find(({ name }) => !isReadTool(name));
   if (changing) return { kind: 'interrupted', detail: mayHaveRun(changing.name) };
+  const changed = [...calls.starts.values()].find(({ name }) => !isReadTool(name));
+  if (filesLost && changed) return { kind: 'interrupted', detail: lostWith(changed.name) };
   const known = new Set([...transcript.closed, ...transcript.open.map(({ toolUseId }) => toolUseId)]);
   const unknown = [...calls.starts.values()].find(({ tool_use_id: id }) => !known.has(id));
   if (unknown) return { kind: 'interrupted', detail: mayHaveRun(unknown.name) };

@@ -8,6 +8,7 @@ import { SallyportError } from './errors.ts';
 import type { LiveLogs } from './live.ts';
 import { abandonedResult, type StopCause } from './outcome.ts';
 import { StaleEpochError, type ModelCall, type RunOrder, type TurnCounters } from './ports.ts';
+import { onAbort } from './signals.ts';
 import type { Whose } from './stops.ts';
 import { TurnLog } from './turn-log.ts';
 import { Turn } from './turn.ts';
@@ -37,20 +38,44 @@ export class RunningTurns {
   readonly #parts: EngineParts;
   readonly #logs: LiveLogs;
   readonly #desk: ApprovalDesk;
+  readonly #onBegin: (tenant: string, conversation: string) => void;
   readonly #running = new Map<string, Running>();
   /** What commits the ends that could not be committed so far, by conversation. */
   readonly #unstored = new Map<string, () => Promise<void>>();
   #draining = false;
   #closing = false;
 
-  constructor(parts: EngineParts, logs: LiveLogs, desk: ApprovalDesk) {
+  /** `onBegin` is called before the first event of a turn is published. */
+  constructor(
+    parts: EngineParts,
+    logs: LiveLogs,
+    desk: ApprovalDesk,
+    onBegin: (tenant: string, conversation: string) => void,
+  ) {
     this.#parts = parts;
     this.#logs = logs;
     this.#desk = desk;
+    this.#onBegin = onBegin;
   }
 
   get draining(): boolean {
     return this.#draining;
+  }
+
+  /** Throws `not_ready` where nothing new may run: the service stops, or this node has lost its lease. */
+  check(): void {
+    if (this.#draining) throw new SallyportError('not_ready');
+    this.#parts.lease.check();
+  }
+
+  get size(): number {
+    return this.#running.size;
+  }
+
+  /** True when the turn of a conversation runs here, or its end is still to be committed. */
+  has(tenant: string, conversation: string): boolean {
+    const name = keyOf(tenant, conversation);
+    return this.#running.has(name) || this.#unstored.has(name);
   }
 
   /** Runs an accepted turn. It is stopped at once when a stop names it, and as soon as the key that owns it is not valid. */
@@ -58,13 +83,15 @@ export class RunningTurns {
     const { ref, conversation } = accepted;
     const whose: Whose = { tenant: ref.tenant, key: conversation.key, conversation: ref.conversation };
     const live = this.#logs.acquire(ref.tenant, ref.conversation);
-    const { turns, clock, stops, keyRing, configuration } = this.#parts;
+    const { turns, clock, stops, keyRing, configuration, lease } = this.#parts;
     const log = new TurnLog(turns, clock, ref, live, { actor: whose.key, configuration });
+    this.#onBegin(ref.tenant, ref.conversation);
     for (const event of accepted.events) log.live.event(event);
     const turn = this.#turnOf(accepted, launch, log);
     if (this.#closing) turn.stop({ reason: 'shutdown' });
     if (stops.holds(whose)) turn.stop({ reason: 'stopped' });
     if (this.#draining) turn.free();
+    if (!lease.held) turn.lose();
     const owner = keyRing.watch({ tenant: whose.tenant, key: whose.key });
     onAbort(owner.gone, () => turn.stop(causeOf(owner.gone.reason)));
     const name = keyOf(ref.tenant, ref.conversation);
@@ -72,11 +99,13 @@ export class RunningTurns {
     const ended = this.#endOf(accepted, log, turn).finally(() => {
       over.abort();
       owner.release();
-      this.#running.delete(name);
+      if (this.#running.get(name) === running) this.#running.delete(name);
       this.#logs.release(ref.tenant, ref.conversation);
     });
     const seconds = conversation.limits.timeoutSeconds;
     const running = { whose, turn, ended, waiting: waitingAfter(turn, seconds * 1000, over.signal) };
+    // What this node has taken over from itself writes nothing any more.
+    this.#running.get(name)?.turn.lose();
     this.#running.set(name, running);
     return running;
   }
@@ -102,13 +131,20 @@ export class RunningTurns {
   }
 
   /**
-   * Lets running turns go on to their end, and leaves those that wait for a human to the next start of the service.
+   * Lets running turns go on to their end, and leaves those that wait for a human to another node or the next start.
    * Resolves when none is left.
    */
   async drain(): Promise<void> {
     this.#draining = true;
     const running = [...this.#running.values()];
     for (const { turn } of running) turn.free();
+    await Promise.all(running.map(({ ended }) => ended));
+  }
+
+  /** Ends at once all that runs, and commits nothing more for it. Resolves when none of its processes is left. */
+  async drop(): Promise<void> {
+    const running = [...this.#running.values()];
+    for (const { turn } of running) turn.lose();
     await Promise.all(running.map(({ ended }) => ended));
   }
 
@@ -176,7 +212,7 @@ export class RunningTurns {
       if (end.commit) this.#unstored.set(keyOf(tenant, conversation), end.commit);
       return end.outcome;
     }
-    // The turn has no end, but its followers have: whoever comes back reads on after the next start.
+    // The turn has no end, but its followers have: whoever comes back reads on where it goes on.
     log.live.end();
     const { conversation } = accepted;
     const result = abandonedResult(conversation.id, conversation.profile.model);
@@ -203,9 +239,4 @@ function waitingAfter(turn: Turn, ms: number, over: AbortSignal): Promise<Approv
 function causeOf(reason: unknown): StopCause {
   const error = SallyportError.from(reason);
   return error.code === 'invalid_key' ? { reason: 'key_gone' } : { reason: 'failed', error };
-}
-
-function onAbort(signal: AbortSignal, listener: () => void): void {
-  signal.addEventListener('abort', listener, { once: true });
-  if (signal.aborted) listener();
 }

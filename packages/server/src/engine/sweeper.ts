@@ -16,6 +16,8 @@ export class Sweeper {
   #timer: NodeJS.Timeout | null = null;
   #sweeping: Promise<void> = Promise.resolve();
   #closed = false;
+  /** Turns of this node that did not run here the last time. */
+  #missing: ReadonlySet<string> = new Set();
 
   constructor(parts: EngineParts, logs: LiveLogs, running: RunningTurns) {
     this.#parts = parts;
@@ -41,12 +43,27 @@ export class Sweeper {
   async sweep(): Promise<void> {
     try {
       await this.#running.settle();
+      await this.#giveUp();
+      await this.#parts.budgets.releaseEnded();
       await this.#endIdle();
       await this.#bury();
       await this.#parts.turns.sweepClaims(this.#parts.clock.now(), limit);
     } catch (error) {
       this.#parts.logger.warn({ err: error }, 'a sweep failed; it is done again');
     }
+  }
+
+  /** A turn that is this node's and does not run here, as the answer to its commit was lost, would never end. */
+  async #giveUp(): Promise<void> {
+    const { turns, lease, logger } = this.#parts;
+    const missing = (await turns.ofNode(lease.node)).filter((ref) => !this.#running.has(ref.tenant, ref.conversation));
+    for (const ref of missing) {
+      if (!this.#missing.has(ref.turn)) continue;
+      logger.warn({ turn: ref.turn }, 'a turn does not run where it should; it is taken over');
+      await turns.giveUp(ref);
+    }
+    this.#missing = new Set(missing.map(({ turn }) => turn));
+    await lease.look();
   }
 
   async #endIdle(): Promise<void> {

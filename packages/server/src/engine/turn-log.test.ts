@@ -80,6 +80,8 @@ test('what has waited long goes first, and the open block is told again after it
   context.mock.timers.enable({ apis: ['setTimeout'] });
   const { log, side, store } = turnLog();
   const reading = collect(side.read());
+  await soon();
+  await soon();
   await log.append(aText('before '));
   log.delta('text', 'long ');
   const waiting = log.append(end('a'));

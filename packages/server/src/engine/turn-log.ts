@@ -3,7 +3,7 @@ import type { Delta, LogEvent, LogEventBody, TurnStatus } from '@sallyport/proto
 import { auditOf, type Stamp } from './audit.ts';
 import type { Clock } from './clock.ts';
 import type { LiveLog } from './live.ts';
-import type { TurnCounters, TurnEnd, TurnRef, TurnStore } from './ports.ts';
+import { StaleEpochError, type TurnCounters, type TurnEnd, type TurnRef, type TurnStore } from './ports.ts';
 
 /** Longest that an event waits for the end of the open block, in milliseconds: far less than a tool call waits for its decision. */
 const holdMs = 20_000;
@@ -120,6 +120,12 @@ export class TurnLog {
       this.#hold ??= setTimeout(() => this.#overtake(), holdMs).unref();
     }
     return promise;
+  }
+
+  /** Nothing is committed any more: the turn may be another writer's. What waits is refused. */
+  close(): void {
+    this.#broken ??= { error: new StaleEpochError(this.#ref) };
+    this.#release();
   }
 
   /** Keeps how far the turn has come, after the events that were given before. */

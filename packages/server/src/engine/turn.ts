@@ -1,57 +1,25 @@
 import { isReadTool, type LogEventBody } from '@sallyport/protocol';
-import type { ApprovalDesk } from './approval-desk.ts';
 import { changesOf, ChangeTracker, type Changes } from './changes.ts';
-import type { Clock } from './clock.ts';
 import { Deadline } from './deadline.ts';
 import { SallyportError } from './errors.ts';
 import { Gate } from './gate.ts';
 import { Line } from './line.ts';
 import { outcomeOf, type Outcome, type StopCause } from './outcome.ts';
-import type { PolicySettings } from './policy.ts';
-import type {
-  Approval,
-  ApprovalStore,
-  BrokerTurn,
-  ImageStore,
-  Log,
-  ModelCall,
-  RunEnd,
-  RunHost,
-  Runner,
-  RunOrder,
-  ToolCall,
-  TurnCounters,
-  TurnStore,
-  WorkspaceView,
+import {
+  RunLostError,
+  StaleEpochError,
+  type Approval,
+  type BrokerTurn,
+  type ModelCall,
+  type RunEnd,
+  type RunHost,
+  type RunOrder,
+  type ToolCall,
+  type WorkspaceView,
 } from './ports.ts';
 import { planRecovery, withdrawal, type Remains } from './recovery.ts';
-import type { TurnLog } from './turn-log.ts';
-
-/** What one turn is run with. */
-export interface TurnParts {
-  readonly runner: Runner;
-  readonly turns: TurnStore;
-  readonly approvals: ApprovalStore;
-  readonly images: ImageStore;
-  readonly desk: ApprovalDesk;
-  readonly log: TurnLog;
-  readonly clock: Clock;
-  readonly logger: Log;
-  readonly policy: PolicySettings;
-  readonly approvalHoldSeconds: number;
-  readonly approvalTtlSeconds: number;
-  readonly order: RunOrder;
-  readonly requestId: string;
-  readonly maxTurns: number;
-  readonly timeoutSeconds: number;
-  /** True: the time in which a human is awaited counts toward the timeout. */
-  readonly waitingCounts: boolean;
-  /** Set when an earlier process of the service ran the turn and lost it. */
-  readonly earlier: { readonly counters: TurnCounters; readonly calls: readonly ModelCall[] } | null;
-  readonly mayCall: RunHost['mayCall'];
-  /** The turn's own events so far. */
-  readonly events: () => Promise<Remains['events']>;
-}
+import { onceAborted } from './signals.ts';
+import type { TurnParts } from './turn-parts.ts';
 
 const interrupted = (detail: string): RunEnd => ({
   reason: 'interrupted',
@@ -76,6 +44,7 @@ export class Turn implements RunHost {
   #begun = Promise.resolve(); // that the turn is set to running: no model call comes before
   #batches: number;
   #stop: StopCause | null = null;
+  #lost = false;
   #onWaiting: (() => void) | null = null;
 
   constructor(parts: TurnParts) {
@@ -115,6 +84,13 @@ export class Turn implements RunHost {
     this.#abort.abort();
   }
 
+  /** Ends the run at once and commits nothing more for it: the turn may be another node's. */
+  lose(): void {
+    this.#lost = true;
+    this.#parts.log.close();
+    this.#abort.abort(new RunLostError());
+  }
+
   /**
    * Frees the process as soon as a human is awaited, and leaves the turn to the next start of the service then. A turn of
    * which nothing has run and that waits for a process ends.
@@ -125,8 +101,8 @@ export class Turn implements RunHost {
   }
 
   /**
-   * Runs the turn to its end and gives it; the end is not yet committed. Null: the service stops while a human is
-   * awaited, and the turn goes on with the next start.
+   * Runs the turn to its end and gives it; the end is not yet committed. Null: the turn goes on elsewhere, as the service
+   * stops while a human is awaited, or as it was lost.
    */
   async run(): Promise<Outcome | null> {
     let end: RunEnd | null = null;
@@ -140,6 +116,7 @@ export class Turn implements RunHost {
     } finally {
       this.#deadline.pause();
     }
+    if (this.#lost) return null;
     const { requestId, clock, order, maxTurns } = this.#parts;
     return outcomeOf({
       requestId,
@@ -212,11 +189,12 @@ export class Turn implements RunHost {
 
   async #remains(): Promise<Remains> {
     const { order, runner, approvals, events } = this.#parts;
-    const { tenant, turn } = order.ref;
-    const [log, transcript, asked] = await Promise.all([
+    const { ref, sdkSession: session, profile } = order;
+    const [log, transcript, asked, kept] = await Promise.all([
       events(),
-      runner.transcriptState(tenant, order.sdkSession, order.messageUuid),
-      approvals.ofTurn(tenant, turn),
+      runner.transcriptState(ref.tenant, session, order.messageUuid),
+      approvals.ofTurn(ref.tenant, ref.turn),
+      profile.projectPath !== null || runner.areFilesKept(ref.tenant, session),
     ]);
     // What a human has decided meanwhile may not be written down yet.
     for (const approval of asked) {
@@ -224,7 +202,7 @@ export class Turn implements RunHost {
         body.type === 'approval_decided' && body.approval_id === approval.id;
       if (approval.status !== 'pending' && !log.some(noted)) await this.#gate.note(approval);
     }
-    return { events: log, transcript, approvals: asked };
+    return { events: log, transcript, approvals: asked, filesLost: !kept };
   }
 
   #takeOver({ events }: Remains): void {
@@ -254,7 +232,8 @@ export class Turn implements RunHost {
     try {
       await this.#parts.log.append(event);
     } catch (error) {
-      this.stop({ reason: 'failed', error: SallyportError.from(error) });
+      if (error instanceof StaleEpochError) this.lose();
+      else this.stop({ reason: 'failed', error: SallyportError.from(error) });
       throw error;
     }
   }
@@ -292,9 +271,4 @@ export class Turn implements RunHost {
   get files(): Changes['files'] {
     return this.#changed?.files ?? [];
   }
-}
-
-function onceAborted(signal: AbortSignal): Promise<'aborted'> {
-  if (signal.aborted) return Promise.resolve('aborted');
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve('aborted'), { once: true }));
 }

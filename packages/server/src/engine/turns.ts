@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ErrorCode, LogEvent, QueryRequest, StreamItem } from '@sallyport/protocol';
+import type { ErrorCode, LogEvent, QueryRequest } from '@sallyport/protocol';
 import { withReservation, type TurnBudget } from './budgets.ts';
 import { logOf } from './conversations.ts';
 import type { EngineParts, TurnOutcome } from './engine.ts';
 import { SallyportError } from './errors.ts';
-import { follow } from './follow.ts';
+import { feed, type Feed } from './feed.ts';
+import { followFor } from './follow.ts';
 import { newId, newUuid } from './ids.ts';
 import { withPlace } from './line.ts';
 import type { LiveLogs } from './live.ts';
@@ -93,7 +94,8 @@ export async function acceptFirst(
   };
   const events = [{ type: 'user_message' as const, text: request.prompt, message_uuid: messageUuid }];
   const kept: KeptRequest = { requestId: chosen.requestId, files: request.files, body: request };
-  const turn = { conversation, turn: newId('turn'), request: kept, at, events, claim: chosen.claim };
+  const { node } = parts.lease;
+  const turn = { conversation, turn: newId('turn'), node, request: kept, at, events, claim: chosen.claim };
   const name = { tenant: principal.tenant, conversation: chosen.id, turn: turn.turn };
   try {
     const accept = async (budget: TurnBudget) => {
@@ -101,7 +103,7 @@ export async function acceptFirst(
       return { ref: accepted.ref, conversation, messageUuid, ...told(accepted.events), first: true, ...budget };
     };
     return await withPlace(parts.runner, conversation, () =>
-      withReservation(parts, { turn: name, key: principal.key }, conversation, accept),
+      withReservation(parts, { turn: name, key: principal.key, node }, conversation, accept),
     );
   } catch (error) {
     if (error instanceof ClaimTakenError) throw error;
@@ -124,8 +126,10 @@ export async function acceptNext(
   const messageUuid = newUuid();
   const turn = newId('turn');
   const name = { tenant, conversation: id, turn };
+  const { node } = parts.lease;
   const next: AcceptNextTurn = {
     ...name,
+    node,
     request: { requestId, files: undefined, body: { message } } satisfies KeptRequest,
     at: parts.clock.now(),
     events: [{ type: 'user_message', text: message, message_uuid: messageUuid }],
@@ -139,7 +143,7 @@ export async function acceptNext(
       );
     };
     return await withPlace(parts.runner, conversation, () =>
-      withReservation(parts, { turn: name, key }, conversation, accept),
+      withReservation(parts, { turn: name, key, node }, conversation, accept),
     );
   } catch (thrown) {
     if (thrown instanceof ClaimTakenError) throw thrown;
@@ -175,7 +179,7 @@ export interface TurnEnding {
 
 /**
  * Runs an accepted turn, commits its end and then releases what it had reserved. Never rejects: an end that cannot be
- * committed is an error of the outcome. Null: the service stops while a human is awaited, and the turn has no end yet.
+ * committed is an error of the outcome. Null: the turn goes on elsewhere, and has no end yet.
  */
 export async function endOf(
   parts: EngineParts,
@@ -206,9 +210,10 @@ export async function endOf(
     return { outcome: { result, messages, error }, commit: released ? null : commit };
   } catch (thrown) {
     parts.logger.error({ ...names, lastSeq, err: thrown }, 'the end of a turn is not stored');
+    if (thrown instanceof StaleEpochError) return null;
     const failure = SallyportError.from(thrown);
     log.live.fail(failure);
-    const over = (stored && released) || thrown instanceof StaleEpochError;
+    const over = stored && released;
     return { outcome: { result, messages: [], error: failure }, commit: over ? null : commit };
   }
 }
@@ -235,45 +240,36 @@ async function commitEnd(
   log: TurnLog,
   { state, result, error, files }: Outcome & Pick<TurnEnd, 'files'>,
 ): Promise<void> {
-  const { tenant, conversation, turn } = ref;
   const refused = error !== null && refusals.has(error.code);
   const nothingRan = refused && result.tokens_used === 0 && (await ownEvents(parts, ref)).length === 1;
   if (nothingRan && first) {
     // The id is free again, and the same request may be sent again.
-    await parts.runner.forget(tenant, sdkSession);
-    await parts.conversations.delete(tenant, conversation);
+    await parts.turns.withdraw(ref);
+    await parts.runner.forget(ref.tenant, sdkSession);
     log.live.fail(error);
     return;
   }
-  const at = parts.clock.now();
-  // Where waiting counts it was the human who did not answer in time.
-  if (result.stop_reason === 'timeout') await parts.approvals.expireTurn(tenant, turn, at);
-  await log.finish({ state, at, result, code: error?.code ?? null, nothingRan, files });
+  await log.finish({ state, at: parts.clock.now(), result, code: error?.code ?? null, nothingRan, files });
 }
 
 /** The wire events of an accepted turn from its first to its result. */
-export async function* eventsOf(
-  parts: EngineParts,
-  logs: LiveLogs,
-  { ref, lastSeq }: AcceptedTurn,
-): AsyncGenerator<StreamItem> {
+export function eventsOf(parts: EngineParts, logs: LiveLogs, { ref, lastSeq }: AcceptedTurn): Feed {
   const { tenant, conversation, turn } = ref;
-  const live = logs.acquire(tenant, conversation);
   const isLast = (event: LogEvent) => event.turn === turn && event.body.type === 'result';
-  try {
-    const followed = { store: parts.turns, tenant, conversation, live, wait: true, isLast };
-    yield* follow(followed, { seq: lastSeq, chars: 0 });
-  } finally {
-    logs.release(tenant, conversation);
-  }
+  return feed((reader) => {
+    const live = logs.acquire(tenant, conversation);
+    const left = () => logs.release(tenant, conversation);
+    const followed = { store: parts.turns, tenant, conversation, live, wait: true, first: true, isLast, left };
+    return followFor(reader, followed, { seq: lastSeq, chars: 0 });
+  });
 }
 
-/** Ends a turn that an earlier process of the service left open and that cannot go on, and releases what it had reserved. */
+/** Ends a turn that was taken over and cannot go on, and releases what it had reserved. */
 export async function endAbandoned(parts: EngineParts, { turn, conversation }: UnfinishedTurn): Promise<void> {
   const { ref } = turn;
   const result = abandonedResult(ref.conversation, conversation.profile.model);
   const at = parts.clock.now();
   await parts.turns.finish(ref, { state: 'interrupted', at, result, code: null, nothingRan: false, files: [] });
   await parts.budgets.release(ref);
-  parts.logger.warn({ turn: ref.turn, conversation: ref.conversation }, 'ended a turn that the last process left open');
+  parts.logger.warn({ turn: ref.turn, conversation: ref.conversation }, 'ended a turn that nobody ran any more');
 }

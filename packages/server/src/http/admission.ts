@@ -1,21 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Operation } from '@sallyport/protocol';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Clock } from '../engine/clock.ts';
 import { SallyportError } from '../engine/errors.ts';
 import { authenticate, letIn, type Credentials, type Door } from './auth.ts';
 import { checkBodyHeaders } from './body.ts';
 import type { LastExchange } from './errors.ts';
+import { Exchange, exchangeOf, isProbe } from './exchange.ts';
 import { answerPreflight, isPreflight, setCommonHeaders } from './headers.ts';
 import type { HostCheck } from './hosts.ts';
-import { addKeyWatch, watchKey } from './key-watch.ts';
+import { addKeyWatch } from './key-watch.ts';
 import type { OpenByKey } from './open-by-key.ts';
 import type { RouteBook } from './routes.ts';
-
-/** Answered under every host name and while the service closes, as whoever probes knows only its address. */
-const probes: ReadonlySet<string> = new Set(['health', 'livez', 'readyz']);
-
-const isProbe = (request: FastifyRequest): boolean => probes.has(request.routeOptions.config.operation?.id ?? '');
 
 /** What a request is judged by before any of its body is read. */
 export interface Gate extends Door {
@@ -26,33 +22,14 @@ export interface Gate extends Door {
   readonly routes: RouteBook;
   readonly clock: Clock;
   readonly last: LastExchange;
+  readonly logger: FastifyBaseLogger;
   readonly isClosing: () => boolean;
 }
 
 /** Sets the headers of every answer and writes one line to the log when the answer is over. */
 export function beginRequest(gate: Gate, request: FastifyRequest, reply: FastifyReply): void {
-  gate.last.set(request.raw.socket, { request: request.raw, response: reply.raw });
+  gate.last.set(request.raw.socket, new Exchange(gate, request, reply));
   setCommonHeaders(request, reply, gate.origins);
-  const started = gate.clock.monotonic();
-  let complete = false;
-  reply.raw.once('finish', () => {
-    complete = true;
-  });
-  reply.raw.once('close', () => {
-    const line = {
-      method: request.method,
-      route: request.routeOptions.url ?? null,
-      status: reply.raw.statusCode,
-      code: request.failure ?? null,
-      complete,
-      duration_ms: Math.round(gate.clock.monotonic() - started),
-      client: gate.addressOf(request.raw),
-      tenant: request.principal?.tenant ?? null,
-      by: request.principal?.key ?? null,
-    };
-    if (isProbe(request)) request.log.debug(line, 'request');
-    else request.log.info(line, 'request');
-  });
 }
 
 /** The path of a request's target, which may also name the host. */
@@ -86,10 +63,7 @@ async function admitKey(gate: Gate, request: FastifyRequest, reply: FastifyReply
   const find = () => authenticate(request, operation, gate.credentials);
   try {
     const principal = await letIn(request.raw, gate, { find, right, operation: id, free });
-    watchKey(gate.credentials.keys, principal, request, reply);
-    const leave = gate.open.enter(principal);
-    reply.raw.once('close', leave);
-    if (reply.raw.destroyed) leave();
+    exchangeOf(reply.raw).enter(principal);
     if (method === 'GET' && path.startsWith('/api/admin/')) await gate.journal.read(principal, id);
   } finally {
     reply.headers(gate.rates.headersOf(request.raw));

@@ -4,8 +4,10 @@ import type { Admin, Journal } from '../engine/admin.ts';
 import type { Clock } from '../engine/clock.ts';
 import type { Engine } from '../engine/engine.ts';
 import { SallyportError } from '../engine/errors.ts';
+import type { Jobs } from '../engine/jobs.ts';
 import type { KeyRing } from '../engine/keys.ts';
 import type { Tickets } from '../engine/tickets.ts';
+import type { WebhookAdmin } from '../engine/webhook-admin.ts';
 import { addAdmission, beginRequest, type Gate } from './admission.ts';
 import { parseJson } from './body.ts';
 import { addressReader } from './client-address.ts';
@@ -17,10 +19,12 @@ import { claudeHandlers, type ClaudeHealth } from './handlers/claude.ts';
 import { conversationHandlers } from './handlers/conversations.ts';
 import { eventsHandler } from './handlers/events.ts';
 import { fileHandlers } from './handlers/files.ts';
+import { jobHandlers } from './handlers/jobs.ts';
 import { serviceHandlers } from './handlers/service.ts';
 import { streamHandler } from './handlers/stream.ts';
 import { ticketHandlers } from './handlers/tickets.ts';
 import { turnHandlers } from './handlers/turns.ts';
+import { webhookHandlers } from './handlers/webhooks.ts';
 import { allowedOrigins, requestIdOf } from './headers.ts';
 import { createHostCheck } from './hosts.ts';
 import { OpenByKey } from './open-by-key.ts';
@@ -28,6 +32,7 @@ import { limitsFor, Rates, type Limiters } from './rate-limit.ts';
 import { addOperations, RouteBook, type Handlers } from './routes.ts';
 import { OpenRuns } from './runs.ts';
 import { addSocket } from './socket.ts';
+import { OpenStreams } from './sse.ts';
 
 /** Time limits on connections, in milliseconds. */
 export interface ConnectionLimits {
@@ -48,9 +53,11 @@ const defaultLimits: ConnectionLimits = { headersMs: 10_000, requestMs: 30_000, 
 export interface AppOptions {
   readonly version: string;
   readonly engine: Engine;
+  readonly jobs: Jobs;
   readonly keys: KeyRing;
   readonly tickets: Tickets;
   readonly admin: Admin;
+  readonly webhooks: WebhookAdmin;
   readonly journal: Journal;
   readonly bounds: Bounds;
   readonly clock: Clock;
@@ -89,8 +96,8 @@ export interface AppState {
   readonly routes: RouteBook;
   /** Answers that wait for a run. */
   readonly runs: OpenRuns;
-  /** Answers that follow a conversation. */
-  readonly readers: OpenRuns;
+  /** Streams of conversations that only follow. */
+  readonly readers: OpenStreams;
   /** True once `closeApp` was called. */
   closing: boolean;
   /** Stops every turn, and resolves when their ends are stored. */
@@ -146,6 +153,7 @@ function gateOf(options: AppOptions, state: AppState, last: LastExchange): Gate 
     routes: state.routes,
     clock: options.clock,
     last,
+    logger: options.logger,
     isClosing: () => state.closing,
   };
 }
@@ -181,24 +189,28 @@ export async function createApp(options: AppOptions): Promise<FastifyInstance> {
   const state: AppState = {
     routes: new RouteBook(app),
     runs: new OpenRuns(),
-    readers: new OpenRuns(),
+    readers: new OpenStreams(heartbeatMs),
     closing: false,
     stopTurns: () => engine.close(),
   };
   const isClosing = () => state.closing;
-  const timing = { clock, heartbeatMs, isClosing };
+  const { logger: log } = options;
+  const reading = { streams: state.readers, log, isClosing };
+  const running = { ...reading, streams: new OpenStreams(heartbeatMs), heartbeatMs };
   const gate = gateOf(options, state, last);
   const handlers: Handlers = {
     ...serviceHandlers(options, isClosing),
     ...claudeHandlers(engine, state.runs, options.claudeHealth),
-    stream: streamHandler(engine, state.runs, timing),
+    stream: streamHandler(engine, state.runs, running),
     ...adminHandlers(options.admin),
     ...conversationHandlers(engine),
-    ...turnHandlers(engine, state.runs, timing),
+    ...turnHandlers(engine, state.runs, running),
     ...fileHandlers(engine),
     ...approvalHandlers(engine),
     ...ticketHandlers(options.tickets),
-    conversationEvents: eventsHandler(engine, state.readers, heartbeatMs),
+    ...webhookHandlers(options.webhooks),
+    ...jobHandlers(options.jobs, reading),
+    conversationEvents: eventsHandler(engine, reading),
   };
   app.decorate('appState', state);
   const { logger, maxBodyBytes: maxFrameBytes } = options;

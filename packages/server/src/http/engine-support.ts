@@ -19,6 +19,7 @@ import type {
   TurnOutcome,
 } from '../engine/engine.ts';
 import { SallyportError } from '../engine/errors.ts';
+import { feedOf, type Feed } from '../engine/feed.ts';
 import type { WorkspaceFile } from '../engine/ports.ts';
 import type { Principal } from '../engine/principal.ts';
 import { approval, info, runResult, summary } from './samples-support.ts';
@@ -108,6 +109,9 @@ export const waitingPlay: Play = {
   },
 };
 
+/** How a reader of events reads. The signal is aborted when it has left. */
+export type Reading = EventsRequest & { readonly signal: AbortSignal };
+
 /** What the engine was asked about a conversation. */
 export interface Asked {
   readonly what: string;
@@ -121,7 +125,7 @@ export interface Asked {
 export class TestEngine implements Engine {
   play: Play = helloPlay;
   /** What a reader of events is given. */
-  reading: (request: EventsRequest) => AsyncGenerator<StreamItem> = hello;
+  reading: (request: Reading) => AsyncGenerator<StreamItem> = hello;
   /** Thrown instead of an answer. */
   refusal: unknown = null;
   readonly calls: { principal: Principal; request: QueryRequest; context: RunContext }[] = [];
@@ -155,7 +159,7 @@ export class TestEngine implements Engine {
       conversation: 'conv-1',
       replayed: this.replays,
       waiting: play.waiting?.() ?? new Promise(() => undefined),
-      events: () => this.#counted(play.items(context)),
+      events: () => feedOf(this.#counted(play.items(context))),
       ended: play.ended(context),
       totalMessages: async () => 7,
     };
@@ -213,9 +217,11 @@ export class TestEngine implements Engine {
     return [...outcomeOf().messages];
   }
 
-  async events(principal: Principal, id: string, request: EventsRequest): Promise<AsyncIterable<StreamItem>> {
-    this.#ask('events', principal, id, request);
-    return this.#counted(this.reading(request));
+  async events(principal: Principal, id: string, request: EventsRequest): Promise<Feed> {
+    const stop = new AbortController();
+    const reading = { ...request, signal: stop.signal };
+    this.#ask('events', principal, id, reading);
+    return feedOf(this.#counted(this.reading(reading)), stop);
   }
 
   async interrupt(principal: Principal, id: string): Promise<boolean> {

@@ -21,6 +21,18 @@ test('every error of the catalogue is answered with its status, code, sentence a
   await app.close();
 });
 
+test('whoever is refused for a while is told when to come again', async () => {
+  const { app, engine } = await testApp();
+  for (const code of errorCodes) {
+    const { status, retryable } = errorCatalogue[code];
+    if (status !== 503 || !retryable) continue;
+    engine.refusal = new SallyportError(code);
+    const answer = await app.inject(query);
+    assert.ok(Number(answer.headers['retry-after']) > 0, code);
+  }
+  await app.close();
+});
+
 test('a turn that ends with an error is answered with it, not with a result', async () => {
   const { app, engine } = await testApp();
   engine.play = failingPlay(new SallyportError('upstream_rate_limited', { retryAfter: 7 }));

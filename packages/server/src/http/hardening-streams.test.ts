@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { EventsRequest } from '../engine/engine.ts';
-import { aborted, outcomeOf, textItem, waitingPlay } from './engine-support.ts';
+import { aborted, outcomeOf, textItem, waitingPlay, type Reading } from './engine-support.ts';
 import { openSocket } from './socket-support.ts';
 import { bearer, eventually, exchange, listen, queryBody, secretOf, testApp } from './testing.ts';
 
@@ -15,7 +14,7 @@ const events = `GET ${url} HTTP/1.1\r\nHost: localhost\r\n${auth}\r\n`;
 const stream = `POST /api/claude/stream HTTP/1.1\r\nHost: localhost\r\n${auth}Content-Type: application/json\r\nContent-Length: ${queryBody.length}\r\n\r\n${queryBody}`;
 
 /** Says `hello` and then follows a conversation in which nothing happens. */
-async function* following({ signal }: EventsRequest) {
+async function* following({ signal }: Reading) {
   yield textItem(1, 'hello');
   await aborted(signal);
 }
@@ -45,7 +44,7 @@ test('whatever stands for a cursor, it is exactly that place or a bad cursor', l
       const cursor = placeOf(text);
       assert.equal(answer.statusCode, cursor ? 200 : 400, text);
       assert.equal(engine.asked.length, cursor ? 1 : 0);
-      const asked = engine.asked[0]?.rest[0] as EventsRequest | undefined;
+      const asked = engine.asked[0]?.rest[0] as Reading | undefined;
       if (cursor) assert.deepEqual(asked?.after, cursor);
       else assert.equal(answer.json<{ code: string }>().code, 'bad_cursor');
     }),
@@ -71,7 +70,7 @@ test('whatever bytes stand in Last-Event-ID, nothing fails and no other place is
       const head = `GET ${url}?follow=false HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${auth}${lines}\r\n`;
       const answer = await exchange(port, Buffer.from(head, 'latin1'));
       assert.match(answer, /^HTTP\/1\.1 (200|400) [^]*x-request-id: /i);
-      const asked = engine.asked[0]?.rest[0] as EventsRequest | undefined;
+      const asked = engine.asked[0]?.rest[0] as Reading | undefined;
       assert.equal(asked !== undefined, answer.startsWith('HTTP/1.1 200'));
       if (!asked) return;
       assert.deepEqual(asked.after, placeOf(values.join(', ').trim()));

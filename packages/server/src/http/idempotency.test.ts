@@ -33,7 +33,7 @@ test('the routes that start work take an Idempotency-Key', () => {
   const table = Object.values<Operation>(operations(defaultBounds));
   assert.deepEqual(
     table.filter(({ startsWork }) => startsWork).map(({ id }) => id),
-    ['query', 'stream', 'startConversation', 'continueConversation'],
+    ['query', 'stream', 'startConversation', 'continueConversation', 'createJob'],
   );
 });
 

@@ -4,8 +4,7 @@ import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { defaultBounds, errorCatalogue, operations, streamEvent, type Operation } from '@sallyport/protocol';
 import type { InjectOptions } from 'fastify';
-import type { EventsRequest } from '../engine/engine.ts';
-import { aborted, textItem, waitingPlay } from './engine-support.ts';
+import { aborted, textItem, waitingPlay, type Reading } from './engine-support.ts';
 import { eventually, exchange, keysWith, listen, testApp } from './testing.ts';
 
 const limit = { timeout: 60_000 };
@@ -80,7 +79,7 @@ const streams = [
   { id: 'conversationEvents', url: `${conversation}/x/events`, body: undefined },
 ];
 
-async function* following({ signal }: EventsRequest) {
+async function* following({ signal }: Reading) {
   yield textItem(1, 'hello');
   await aborted(signal);
 }

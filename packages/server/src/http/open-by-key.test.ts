@@ -8,22 +8,24 @@ import { aborted, textItem } from './engine-support.ts';
 
 const limit = { timeout: 30_000 };
 
-test('each key has its own places, and one is given back once', () => {
+test('each key has its own places, and one that is given back is free', () => {
   const open = new OpenByKey(2);
   const [a, b] = [
     { tenant: 't', key: 'a' },
     { tenant: 't","a', key: '' },
   ];
-  const leave = open.enter(a);
+  open.enter(a);
   open.enter(a);
   open.enter(b);
   assert.throws(() => open.enter(a), { code: 'overloaded', retryAfter: 1 });
-  leave();
-  leave();
-  const again = open.enter(a);
+  open.leave(a);
+  open.enter(a);
   assert.throws(() => open.enter(a), { code: 'overloaded' });
-  again();
+  open.leave(a);
   assert.equal(open.keys, 2);
+  open.leave(a);
+  open.leave(b);
+  assert.equal(open.keys, 0);
 });
 
 test(

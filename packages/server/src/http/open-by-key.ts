@@ -16,8 +16,8 @@ export class OpenByKey {
     return this.#open.size;
   }
 
-  /** Counts one more, and gives what takes it back, however often that is called. Throws `overloaded` at one too many. */
-  enter({ tenant, key }: Pick<Principal, 'tenant' | 'key'>): () => void {
+  /** Counts one more. Throws `overloaded`, and counts nothing, at one too many. */
+  enter({ tenant, key }: Pick<Principal, 'tenant' | 'key'>): void {
     const name = JSON.stringify([tenant, key]);
     const open = this.#open.get(name) ?? 0;
     if (open >= this.#most) {
@@ -25,13 +25,13 @@ export class OpenByKey {
       throw new SallyportError('overloaded', { detail, retryAfter: 1 });
     }
     this.#open.set(name, open + 1);
-    let isOpen = true;
-    return () => {
-      if (!isOpen) return;
-      isOpen = false;
-      const left = (this.#open.get(name) ?? 1) - 1;
-      if (left === 0) this.#open.delete(name);
-      else this.#open.set(name, left);
-    };
+  }
+
+  /** Takes one back. To be called once for each that has entered. */
+  leave({ tenant, key }: Pick<Principal, 'tenant' | 'key'>): void {
+    const name = JSON.stringify([tenant, key]);
+    const left = (this.#open.get(name) ?? 1) - 1;
+    if (left === 0) this.#open.delete(name);
+    else this.#open.set(name, left);
   }
 }

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { EventsRequest } from '../engine/engine.ts';
 import { SallyportError } from '../engine/errors.ts';
-import { aborted, outcomeOf, resultItem, textItem } from './engine-support.ts';
+import { aborted, outcomeOf, resultItem, textItem, type Reading } from './engine-support.ts';
 import { maxFollowed } from './socket-followers.ts';
 import { openSocket, socketApp } from './socket-support.ts';
 import { eventually } from './testing.ts';
@@ -100,7 +99,7 @@ test(
     client.send({ type: 'resume', session_id: 'one-more' });
     await client.until('claude_response');
     await eventually(() => engine.open === maxFollowed);
-    const followed = engine.asked.filter(({ rest }) => !(rest[0] as EventsRequest).signal.aborted).map(({ id }) => id);
+    const followed = engine.asked.filter(({ rest }) => !(rest[0] as Reading).signal.aborted).map(({ id }) => id);
     assert.equal(followed.length, maxFollowed);
     assert.ok(!followed.includes('conv-5') && followed.includes('one-more') && followed.includes('conv-3'));
     sockets.terminate();

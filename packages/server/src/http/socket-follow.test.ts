@@ -11,9 +11,8 @@ import {
   type ServerFrame,
   type StreamItem,
 } from '@sallyport/protocol';
-import type { EventsRequest } from '../engine/engine.ts';
 import { SallyportError } from '../engine/errors.ts';
-import { aborted, outcomeOf, resultItem, runResult } from './engine-support.ts';
+import { aborted, outcomeOf, resultItem, runResult, type Reading } from './engine-support.ts';
 import { openSocket, socketApp, type Client } from './socket-support.ts';
 import { eventually } from './testing.ts';
 
@@ -41,7 +40,7 @@ const bodies: LogEventBody[] = [
 const events: LogEvent[] = bodies.map((body, index) => ({ seq: index + 1, turn: 'turn-1', at: 0, body }));
 
 /** What a reader after a cursor is given: the log, its texts in pieces of three units as if they were live. */
-function* itemsAfter(after: EventsRequest['after']): Generator<StreamItem> {
+function* itemsAfter(after: Reading['after']): Generator<StreamItem> {
   const projector = new StreamProjector(after);
   for (const event of events) {
     const { body } = event;
@@ -58,7 +57,7 @@ function* itemsAfter(after: EventsRequest['after']): Generator<StreamItem> {
   }
 }
 
-async function* follow({ after, signal }: EventsRequest): AsyncGenerator<StreamItem> {
+async function* follow({ after, signal }: Reading): AsyncGenerator<StreamItem> {
   yield* itemsAfter(after);
   await aborted(signal);
 }
@@ -183,7 +182,7 @@ test('a turn of this socket is told without its own message, and then what other
   assert.deepEqual(await client.next(), { type: 'conversation_started', session_id: 'conv-1' });
   assert.deepEqual(await seen('2.0'), ['text_delta', 'result']);
   await eventually(() => engine.asked.at(-1)?.what === 'events');
-  const asked = engine.asked.at(-1)?.rest[0] as EventsRequest | undefined;
+  const asked = engine.asked.at(-1)?.rest[0] as Reading | undefined;
   assert.deepEqual(asked?.after, { seq: 2, chars: 0 });
   engine.refusal = new SallyportError('conversation_busy');
   client.send({ type: 'send_message', message: 'theirs' }); // one that was refused is nobody's echo

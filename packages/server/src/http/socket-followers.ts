@@ -1,12 +1,10 @@
-import { claudeResponse, formatCursor, type Cursor, type StreamItem } from '@sallyport/protocol';
+import { claudeResponse, formatCursor, startOfLog, type Cursor, type StreamItem } from '@sallyport/protocol';
 import { SallyportError } from '../engine/errors.ts';
+import type { Feed, Following, Reader } from '../engine/feed.ts';
 import type { Outbox } from './socket-outbox.ts';
-import { Puller } from './sse.ts';
 
 /** Most conversations that one socket follows. */
 export const maxFollowed = 16;
-
-const longestWaitMs = 2_147_483_647;
 
 const frames = new WeakMap<StreamItem, Buffer>();
 
@@ -21,127 +19,175 @@ function bytesOf(sessionId: string, item: StreamItem): Buffer {
 
 /** What becomes known of a conversation that is followed, besides its events. */
 export interface FollowerHost {
+  readonly outbox: Outbox;
   /** The conversation has ended, or is not there any more. */
   ended(sessionId: string): Promise<void>;
   /** Following broke off; the conversation goes on. */
   failed(sessionId: string, thrown: unknown): Promise<void>;
 }
 
-interface Follower {
-  readonly stop: AbortController;
+/** How a conversation is followed. */
+export interface Follow {
+  readonly feed: Feed;
+  /** After what the client has; null: it has nothing. */
+  readonly cursor: Cursor | null;
+  /** True while a turn runs, as far as the socket was told. */
+  readonly busy: boolean;
+  /** What is followed after the end of the feed; null: nothing. */
+  readonly next: ((after: Cursor) => Promise<Feed>) | null;
+}
+
+/** One conversation that a socket follows: sends its events as fast as the client takes them. */
+class Follower implements Reader {
+  readonly sessionId: string;
+  readonly #followers: Followers;
+  #following: Following | null = null;
+  #next: Follow['next'];
+  #stopped = false;
   /** After what was sent last. */
   cursor: Cursor | null;
-  /** True while a turn runs, as far as the socket was told. */
   busy: boolean;
   /** Messages of this socket that the log has not told yet: who said them needs no echo. */
-  readonly said: string[];
+  said: string[] | null = null;
+
+  constructor(followers: Followers, sessionId: string, { cursor, busy, next }: Follow) {
+    this.#followers = followers;
+    this.sessionId = sessionId;
+    this.cursor = cursor;
+    this.busy = busy;
+    this.#next = next;
+  }
+
+  follow(feed: Feed): void {
+    const following = feed.follow(this);
+    if (this.#stopped) following.stop();
+    else this.#following = following;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#following?.stop();
+  }
+
+  goOn(): void {
+    this.#following?.goOn();
+  }
+
+  take(item: StreamItem): boolean {
+    const { event, cursor } = item;
+    this.busy = !event.is_complete;
+    this.cursor = cursor;
+    const isEcho = event.type === 'user_message' && this.said?.[0] === event.content;
+    if (isEcho) this.said?.shift();
+    return isEcho || this.#followers.host.outbox.push(bytesOf(this.sessionId, item));
+  }
+
+  end(): void {
+    const next = this.#next;
+    if (!next) {
+      this.#followers.over(this, null);
+      return;
+    }
+    this.#next = null;
+    this.#following = null;
+    next(this.cursor ?? startOfLog).then(
+      (feed) => this.#stopped || this.follow(feed),
+      (error: unknown) => this.#stopped || this.fail(error),
+    );
+  }
+
+  fail(thrown: unknown): void {
+    this.#followers.over(this, { thrown });
+  }
 }
 
 /** The conversations that one socket follows: each at most once, and at most `maxFollowed` of them. */
 export class Followers {
-  readonly #outbox: Outbox;
-  readonly #host: FollowerHost;
+  readonly host: FollowerHost;
   /** Those used longest ago come first. */
-  readonly #followed = new Map<string, Follower>();
+  #followed: readonly Follower[] = [];
 
-  constructor(outbox: Outbox, host: FollowerHost) {
-    this.#outbox = outbox;
-    this.#host = host;
-  }
-
-  get size(): number {
-    return this.#followed.size;
+  constructor(host: FollowerHost) {
+    this.host = host;
   }
 
   has(sessionId: string): boolean {
-    return this.#followed.has(sessionId);
+    return this.#of(sessionId) !== undefined;
   }
 
   /** Throws `overloaded` when the conversation is not followed and as many as may be are, with a turn running in each. */
   checkRoom(sessionId: string | null): void {
-    if (this.#followed.size < maxFollowed || (sessionId !== null && this.has(sessionId)) || this.#idle() !== null)
-      return;
+    if (this.#followed.length < maxFollowed || (sessionId !== null && this.has(sessionId)) || this.#idle()) return;
     const detail = 'Turns run in all conversations that this socket follows. Wait for one or open another socket.';
     throw new SallyportError('overloaded', { detail });
   }
 
-  /** The one without a running turn that was used longest ago. */
-  #idle(): string | null {
-    return [...this.#followed].find(([, { busy }]) => !busy)?.[0] ?? null;
+  #of(sessionId: string): Follower | undefined {
+    return this.#followed.find((follower) => follower.sessionId === sessionId);
   }
 
-  /**
-   * Follows a conversation by its events, instead of as before. Aborting `stop` must end them. One that is too many takes
-   * the place of an idle one. Ask `checkRoom` first.
-   */
-  follow(sessionId: string, items: AsyncIterable<StreamItem>, from: Pick<Follower, 'stop' | 'cursor' | 'busy'>): void {
+  /** The one without a running turn that was used longest ago. */
+  #idle(): Follower | undefined {
+    return this.#followed.find(({ busy }) => !busy);
+  }
+
+  /** Follows a conversation, instead of as before. One that is too many takes the place of an idle one. Ask `checkRoom` first. */
+  follow(sessionId: string, how: Follow): void {
     this.stop(sessionId);
-    const idle = this.#followed.size < maxFollowed ? null : this.#idle();
-    if (idle !== null) this.stop(idle);
-    const follower: Follower = { ...from, said: [] };
-    this.#followed.set(sessionId, follower);
-    void this.#tail(sessionId, follower, items);
+    const idle = this.#followed.length < maxFollowed ? undefined : this.#idle();
+    if (idle) this.stop(idle.sessionId);
+    const follower = new Follower(this, sessionId, how);
+    this.#followed = this.#followed.concat(follower);
+    follower.follow(how.feed);
   }
 
   /** Says that a message is about to be sent in a conversation. Gives what takes that back when it was not. */
   saying(sessionId: string, message: string): () => void {
-    const follower = this.#followed.get(sessionId);
+    const follower = this.#of(sessionId);
     if (!follower) return () => undefined;
-    this.#followed.delete(sessionId);
-    this.#followed.set(sessionId, follower); // used just now
+    this.#followed = [...this.#followed.filter((other) => other !== follower), follower]; // used just now
     const { busy } = follower;
     follower.busy = true;
-    follower.said.push(message);
+    const said = (follower.said ??= []);
+    said.push(message);
     return () => {
-      follower.said.pop();
+      said.pop();
       follower.busy = busy;
     };
   }
 
+  /** There is room for more. */
+  goOn(): void {
+    for (const follower of this.#followed) follower.goOn();
+  }
+
   /** Stops following. False when it was not followed. */
   stop(sessionId: string): boolean {
-    this.#followed.get(sessionId)?.stop.abort();
-    return this.#followed.delete(sessionId);
+    const follower = this.#of(sessionId);
+    if (follower) this.#drop(follower);
+    return follower !== undefined;
   }
 
   /** Stops following all, and gives for each the cursor to go on after; null: from the beginning. */
   stopAll(): Record<string, string | null> {
-    const cursors = [...this.#followed].map(([id, { cursor }]) => [id, cursor && formatCursor(cursor)] as const);
-    for (const [id] of cursors) this.stop(id);
+    const cursors = this.#followed.map(({ sessionId, cursor }) => [sessionId, cursor && formatCursor(cursor)] as const);
+    for (const follower of this.#followed) follower.stop();
+    this.#followed = [];
     return Object.fromEntries(cursors);
   }
 
-  async #tail(sessionId: string, follower: Follower, items: AsyncIterable<StreamItem>): Promise<void> {
-    const left = follower.stop.signal;
-    const puller = new Puller(items, left);
-    const stopped = () => this.#followed.get(sessionId) !== follower;
-    try {
-      if ((await this.#send(sessionId, follower, puller)) === 'left' || stopped()) return;
-      this.stop(sessionId);
-      await this.#host.ended(sessionId);
-    } catch (thrown) {
-      if (stopped()) return;
-      this.stop(sessionId);
-      const { code } = SallyportError.from(thrown);
-      const isGone = code === 'conversation_not_found' || code === 'gone';
-      await (isGone ? this.#host.ended(sessionId) : this.#host.failed(sessionId, thrown));
-    } finally {
-      puller.close();
-    }
+  /** A conversation can be followed no further. */
+  over(follower: Follower, failure: { readonly thrown: unknown } | null): void {
+    if (!this.#followed.includes(follower)) return;
+    this.#drop(follower);
+    const { sessionId } = follower;
+    const code = failure && SallyportError.from(failure.thrown).code;
+    const isGone = code === null || code === 'conversation_not_found' || code === 'gone';
+    void (isGone ? this.host.ended(sessionId) : this.host.failed(sessionId, failure?.thrown));
   }
 
-  /** Sends the events as fast as the reader takes them: the next one is asked for when this one was taken. */
-  async #send(sessionId: string, follower: Follower, puller: Puller<StreamItem>): Promise<'end' | 'left'> {
-    for (;;) {
-      const pulled = await puller.next(longestWaitMs);
-      if (pulled.kind === 'silence') continue;
-      if (pulled.kind !== 'item') return pulled.kind;
-      const { value: item } = pulled;
-      follower.busy = !item.event.is_complete;
-      const isEcho = item.event.type === 'user_message' && follower.said[0] === item.event.content;
-      if (isEcho) follower.said.shift();
-      else if (!(await this.#outbox.send(bytesOf(sessionId, item), follower.stop.signal))) return 'left';
-      follower.cursor = item.cursor;
-    }
+  #drop(follower: Follower): void {
+    follower.stop();
+    this.#followed = this.#followed.filter((other) => other !== follower);
   }
 }

@@ -7,10 +7,25 @@ export const maxUnsentBytes = 262_144;
 /** Code of the close of a reader that is too slow; it can come back and go on. */
 const tryAgainLater = 1013;
 
+const text = { binary: false };
+
 /** Lets everybody else have the event loop after each number of steps, also when no step waits for anything. */
 export function pacer(steps: number): () => Promise<void> | undefined {
   let taken = 0;
   return () => ((taken += 1) % steps === 0 ? setImmediate() : undefined);
+}
+
+/** What sends through an outbox whenever there is room. */
+interface Sources {
+  goOn(): void;
+  /** The reader is too slow, and is sent no more. */
+  stopAll(): void;
+}
+
+/** What there is while there is no room. */
+interface Waiting {
+  readonly stalled: NodeJS.Timeout;
+  readonly room: PromiseWithResolvers<void>;
 }
 
 /**
@@ -20,15 +35,15 @@ export function pacer(steps: number): () => Promise<void> | undefined {
 export class Outbox {
   readonly #socket: WebSocket;
   readonly #stallMs: number;
-  readonly #pace = pacer(64);
-  /** Resolves when there is room, or nobody to make room for. */
-  #room: Promise<void> | null = null;
-  #made = (): void => undefined;
+  readonly #sources: Sources;
+  /** Null: there is room. */
+  #waiting: Waiting | null = null;
 
-  constructor(socket: WebSocket, stallMs: number) {
+  /** `sources` go on each time that there is room again. */
+  constructor(socket: WebSocket, stallMs: number, sources: Sources) {
     this.#socket = socket;
     this.#stallMs = stallMs;
-    socket.once('close', () => this.#made());
+    this.#sources = sources;
   }
 
   /** True when nothing waits for the reader. */
@@ -36,28 +51,46 @@ export class Outbox {
     return this.#socket.bufferedAmount === 0;
   }
 
-  /** Sends a frame once there is room for it. False when the socket closed, or `left` was aborted, before that. */
-  async send(frame: string | Buffer, left?: AbortSignal): Promise<boolean> {
-    await this.#pace();
-    while (this.#isFull) await (this.#room ??= this.#waitForRoom());
-    if (this.#socket.readyState !== WebSocket.OPEN || left?.aborted) return false;
-    this.#socket.send(frame, { binary: false }, () => {
-      if (!this.#isFull) this.#made();
+  /** Sends a frame at once, if the socket is open. False when it is the last one before the sources go on, or of all. */
+  push(frame: Buffer): boolean {
+    if (this.#socket.readyState !== WebSocket.OPEN) return false;
+    if (this.#socket.bufferedAmount + frame.length <= maxUnsentBytes) {
+      this.#socket.send(frame, text);
+      return true;
+    }
+    this.#waiting ??= this.#wait();
+    this.#socket.send(frame, text, () => {
+      if (this.#socket.bufferedAmount <= maxUnsentBytes) this.#made();
     });
-    return true;
+    return false;
   }
 
-  get #isFull(): boolean {
-    return this.#socket.readyState === WebSocket.OPEN && this.#socket.bufferedAmount > maxUnsentBytes;
+  /** Sends a frame once there is room for it. */
+  async send(frame: Buffer): Promise<void> {
+    while (this.#waiting) await this.#waiting.room.promise;
+    this.push(frame);
   }
 
-  async #waitForRoom(): Promise<void> {
+  /** Nobody takes anything any more. */
+  close(): void {
+    this.#made();
+  }
+
+  #wait(): Waiting {
     const stalled = setTimeout(() => {
       this.#socket.close(tryAgainLater, 'the reader is too slow');
+      this.#sources.stopAll();
       this.#made();
     }, this.#stallMs);
-    await new Promise<void>((resolve) => (this.#made = resolve));
-    clearTimeout(stalled);
-    this.#room = null;
+    return { stalled, room: Promise.withResolvers<void>() };
+  }
+
+  #made(): void {
+    const waiting = this.#waiting;
+    if (!waiting) return;
+    this.#waiting = null;
+    clearTimeout(waiting.stalled);
+    waiting.room.resolve();
+    if (this.#socket.readyState === WebSocket.OPEN) this.#sources.goOn();
   }
 }

@@ -7,15 +7,16 @@ import {
   type SocketFrame,
   type SocketFrames,
   type SocketFrameType,
-  type StreamItem,
 } from '@sallyport/protocol';
 import type { FastifyBaseLogger } from 'fastify';
 import type { WebSocket } from 'ws';
 import type { Engine, RunningTurn } from '../engine/engine.ts';
 import { SallyportError } from '../engine/errors.ts';
+import type { KeyWatcher } from '../engine/keys.ts';
 import { mayUse, type Principal } from '../engine/principal.ts';
 import { errorFrame, readMessage, type About } from './socket-errors.ts';
-import { Followers } from './socket-followers.ts';
+import { Followers, type Follow, type FollowerHost } from './socket-followers.ts';
+import type { Visitor } from './socket-admission.ts';
 import { Outbox, pacer } from './socket-outbox.ts';
 import { parsePart } from './validation.ts';
 
@@ -28,19 +29,23 @@ const goingAway = 1001;
 const unsupportedData = 1003;
 const policyViolation = 1008;
 
-/** What a session is made of. */
+/** What all sessions of an app are made of. */
 export interface SessionParts {
   readonly engine: Engine;
   readonly frames: SocketFrames;
-  readonly principal: Principal;
   /** Gives the principal as it is now, and counts a frame. Rejects with `invalid_key`, or when it is one too many. */
-  readonly admit: () => Promise<Principal>;
-  /** Aborted, as `Watch.gone` is, when the key is not valid any more. */
-  readonly keyGone: AbortSignal;
-  /** Names the session in logs; its frames are numbered after it. */
-  readonly requestId: string;
+  readonly admit: (who: Principal) => Promise<Principal>;
   readonly heartbeatMs: number;
   readonly logger: FastifyBaseLogger;
+}
+
+/** A socket that was opened. */
+export interface Opened extends Visitor {
+  readonly socket: WebSocket;
+  /** Names the session in logs; its frames are numbered after it. */
+  readonly requestId: string;
+  /** By the clock that only grows. */
+  readonly since: number;
 }
 
 type FrameOf<T extends SocketFrameType> = Extract<SocketFrame, { readonly type: T }>;
@@ -49,41 +54,37 @@ type FrameOf<T extends SocketFrameType> = Extract<SocketFrame, { readonly type: 
  * One socket: works on its client's frames one after the other, and sends what happens in the conversations it follows
  * meanwhile. Nothing that runs depends on it.
  */
-export class Session {
-  readonly #socket: WebSocket;
+export class Session implements FollowerHost, KeyWatcher {
+  readonly opened: Opened;
   readonly #parts: SessionParts;
-  readonly #outbox: Outbox;
+  readonly outbox: Outbox;
   readonly #followers: Followers;
-  readonly #inbox: Buffer[] = [];
-  readonly #pace = pacer(32);
+  /** What waits while a frame is worked on; null: none is. */
+  #inbox: Buffer[] | null = null;
   #principal: Principal;
-  #working = false;
   #taken = 0;
   #missed = 0;
   /** What frames without a `session_id` are about. */
   #current: string | null = null;
 
-  constructor(socket: WebSocket, parts: SessionParts) {
-    this.#socket = socket;
+  constructor(opened: Opened, parts: SessionParts) {
+    this.opened = opened;
     this.#parts = parts;
-    this.#principal = parts.principal;
-    this.#outbox = new Outbox(socket, stallBeats * parts.heartbeatMs);
-    this.#followers = new Followers(this.#outbox, {
-      ended: (id) => this.#ended(id),
-      failed: (id, thrown) => this.#refuse(thrown, { type: null, sessionId: id }),
-    });
-    const beat = setInterval(() => this.#beat(), parts.heartbeatMs);
-    const keyGone = () => this.#expel(SallyportError.from(parts.keyGone.reason));
-    parts.keyGone.addEventListener('abort', keyGone, { once: true });
-    socket.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary));
-    socket.on('pong', () => (this.#missed = 0));
-    socket.on('error', (error) => parts.logger.debug({ err: error }, 'a socket failed')); // it closes by itself
-    socket.once('close', () => {
-      clearInterval(beat);
-      parts.keyGone.removeEventListener('abort', keyGone);
-      this.#inbox.length = 0;
-      this.#followers.stopAll();
-    });
+    this.#principal = opened.principal;
+    this.#followers = new Followers(this);
+    this.outbox = new Outbox(opened.socket, stallBeats * parts.heartbeatMs, this.#followers);
+  }
+
+  /** The client has answered a ping. */
+  pong(): void {
+    this.#missed = 0;
+  }
+
+  /** The socket has closed. */
+  closed(): void {
+    this.#inbox = null;
+    this.#followers.stopAll();
+    this.outbox.close();
   }
 
   /** Frames that were taken, for logs. */
@@ -97,62 +98,68 @@ export class Session {
   }
 
   /** Says why the client may not be here any more, and closes. */
-  #expel(error: SallyportError): void {
+  keyGone(error: SallyportError): void {
     this.#followers.stopAll();
-    const frame = errorFrame(error, { type: null, sessionId: null }, this.#parts.requestId);
+    const frame = errorFrame(error, { type: null, sessionId: null }, this.opened.requestId);
     this.#close(frame, policyViolation, 'the key is not valid any more');
   }
 
   #close(last: ServerFrame, code: number, reason: string): void {
-    this.#inbox.length = 0;
-    this.#socket.send(JSON.stringify(last), () => undefined);
-    this.#socket.close(code, reason);
+    this.#inbox = null;
+    this.opened.socket.send(JSON.stringify(last), () => undefined);
+    this.opened.socket.close(code, reason);
   }
 
   /** Closes without a word, at once. */
   terminate(): void {
-    this.#socket.terminate();
+    this.opened.socket.terminate();
   }
 
-  #beat(): void {
-    if (this.#socket.isPaused || !this.#outbox.empty) return; // the answer would have to wait, here or there
+  /** Pings the client, which is cut when it has answered none of two. */
+  beat(): void {
+    if (this.opened.socket.isPaused || !this.outbox.empty) return; // the answer would have to wait, here or there
     if (this.#missed >= maxMissed) {
-      this.#socket.terminate();
+      this.opened.socket.terminate();
       return;
     }
     this.#missed += 1;
-    this.#socket.ping();
+    this.opened.socket.ping();
   }
 
-  #receive(data: Buffer, isBinary: boolean): void {
-    if (this.#socket.readyState !== this.#socket.OPEN) return;
+  /** A frame has come. */
+  receive(data: Buffer, isBinary: boolean): void {
+    if (this.opened.socket.readyState !== this.opened.socket.OPEN) return;
     if (isBinary) {
-      this.#socket.close(unsupportedData, 'frames are text');
+      this.opened.socket.close(unsupportedData, 'frames are text');
       return;
     }
     this.#missed = 0;
-    this.#inbox.push(data);
-    if (this.#working) this.#socket.pause(); // what came with this frame is still taken, and then no more
-    else void this.#work();
+    if (this.#inbox) {
+      this.#inbox.push(data);
+      this.opened.socket.pause(); // what came with this frame is still taken, and then no more
+    } else {
+      this.#inbox = [data];
+      void this.#work();
+    }
   }
 
   async #work(): Promise<void> {
-    this.#working = true;
-    for (let bytes = this.#inbox.shift(); bytes; bytes = this.#inbox.shift()) {
-      await this.#pace();
+    const pace = pacer(32);
+    for (let bytes = this.#inbox?.shift(); bytes; bytes = this.#inbox?.shift()) {
+      await pace();
       await this.#take(bytes);
     }
-    this.#working = false;
-    this.#socket.resume();
+    this.#inbox = null;
+    this.opened.socket.resume();
   }
 
   async #take(bytes: Buffer): Promise<void> {
-    const { frames, admit, requestId } = this.#parts;
+    const { frames, admit } = this.#parts;
     this.#taken += 1;
-    const id = `${requestId}.${this.#taken}`;
+    const id = `${this.opened.requestId}.${this.#taken}`;
     let about: About = { type: null, sessionId: null };
     try {
-      this.#principal = await admit();
+      this.#principal = await admit(this.#principal);
       const { type, message } = readMessage(frames, bytes);
       about = { type, sessionId: null };
       const frame: SocketFrame = parsePart(frames[type], message, 'body');
@@ -162,7 +169,7 @@ export class Session {
       await this.#handle(frame, id);
     } catch (thrown) {
       const error = SallyportError.from(thrown);
-      if (error.code === 'invalid_key') this.#expel(error);
+      if (error.code === 'invalid_key') this.keyGone(error);
       else await this.#refuse(error, about, id);
     }
   }
@@ -235,7 +242,7 @@ export class Session {
     const followed = this.#followers.has(id);
     await engine.deleteConversation(this.#principal, id);
     // One that was followed to its end has been told already.
-    if (this.#followers.stop(id) || !followed) await this.#ended(id);
+    if (this.#followers.stop(id) || !followed) await this.ended(id);
   }
 
   async #resume({ session_id: id, after }: FrameOf<'resume'>): Promise<void> {
@@ -243,32 +250,23 @@ export class Session {
     const cursor = after === null || after === undefined ? startOfLog : parseCursor(after);
     if (!cursor) throw new SallyportError('bad_cursor');
     this.#followers.checkRoom(id);
-    const stop = new AbortController();
-    const items = await engine.events(this.#principal, id, { after: cursor, follow: true, signal: stop.signal });
+    const feed = await engine.events(this.#principal, id, { after: cursor, follow: true });
     this.#current = id;
-    this.#follow(id, items, { stop, cursor: after ? cursor : null, busy: false });
+    this.#follow(id, { feed, cursor: after ? cursor : null, busy: false, next: null });
   }
 
   /** Follows a conversation from the turn that was just started, and then whatever else happens in it. */
   #followTurn(turn: RunningTurn): void {
     const { engine } = this.#parts;
     const principal = this.#principal;
-    const stop = new AbortController();
-    async function* events(): AsyncGenerator<StreamItem> {
-      let after: Cursor = startOfLog;
-      for await (const item of turn.events()) {
-        after = item.cursor;
-        yield item;
-      }
-      yield* await engine.events(principal, turn.conversation, { after, follow: true, signal: stop.signal });
-    }
-    this.#follow(turn.conversation, events(), { stop, cursor: null, busy: true });
+    const next = (after: Cursor) => engine.events(principal, turn.conversation, { after, follow: true });
+    this.#follow(turn.conversation, { feed: turn.events(), cursor: null, busy: true, next });
   }
 
-  #follow(id: string, items: AsyncIterable<StreamItem>, from: Parameters<Followers['follow']>[2]): void {
-    this.#followers.follow(id, items, from);
+  #follow(id: string, how: Follow): void {
+    this.#followers.follow(id, how);
     // What became of the client while the engine worked on its frame.
-    if (this.#socket.readyState !== this.#socket.OPEN) this.#followers.stop(id);
+    if (this.opened.socket.readyState !== this.opened.socket.OPEN) this.#followers.stop(id);
   }
 
   #sessionOf(frame: { readonly session_id?: string | null | undefined }): string {
@@ -278,16 +276,20 @@ export class Session {
     throw new SallyportError('conversation_not_found', { detail });
   }
 
-  async #ended(id: string): Promise<void> {
+  async ended(id: string): Promise<void> {
     if (this.#current === id) this.#current = null;
     await this.#send({ type: 'conversation_ended', session_id: id });
   }
 
-  async #send(frame: ServerFrame): Promise<void> {
-    await this.#outbox.send(JSON.stringify(frame));
+  async failed(id: string, thrown: unknown): Promise<void> {
+    await this.#refuse(thrown, { type: null, sessionId: id });
   }
 
-  async #refuse(thrown: unknown, about: About, requestId = this.#parts.requestId): Promise<void> {
+  async #send(frame: ServerFrame): Promise<void> {
+    await this.outbox.send(Buffer.from(JSON.stringify(frame)));
+  }
+
+  async #refuse(thrown: unknown, about: About, requestId = this.opened.requestId): Promise<void> {
     const error = SallyportError.from(thrown);
     const data = { request_id: requestId, code: error.code, frame: about.type };
     if (error.status >= 500) this.#parts.logger.error({ ...data, err: error.cause ?? error }, 'a frame failed');

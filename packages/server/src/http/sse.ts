@@ -1,7 +1,11 @@
-import { Readable } from 'node:stream';
+import { Socket } from 'node:net';
+import type { ServerResponse } from 'node:http';
 import { formatCursor, type StreamEvent, type StreamItem } from '@sallyport/protocol';
 import type { FastifyReply } from 'fastify';
-import { SallyportError } from '../engine/errors.ts';
+import type { SallyportError } from '../engine/errors.ts';
+import type { Feed, Following, Reader } from '../engine/feed.ts';
+import { eachInSlices } from '../engine/slices.ts';
+import { exchangeOf, type LongAnswer } from './exchange.ts';
 
 /** Headers of an answer of server-sent events. */
 export const streamHeaders = {
@@ -10,24 +14,38 @@ export const streamHeaders = {
   'x-accel-buffering': 'no',
 } as const;
 
+/** The bytes of one or more events, made once for all who are sent them. */
+export interface Frame {
+  readonly text: Buffer;
+  /** The same as a chunk of an answer over HTTP/1.1. */
+  readonly chunk: Buffer;
+}
+
+/** Makes the frame of a text that is whole events or comments. */
+export function frameOf(text: string): Frame {
+  const head = `${Buffer.byteLength(text).toString(16)}\r\n`;
+  const chunk = Buffer.from(`${head}${text}\r\n`);
+  return { text: chunk.subarray(head.length, -2), chunk };
+}
+
 /** The line that ends a finished stream. */
-export const doneFrame = 'data: [DONE]\n\n';
+const doneFrame = frameOf('data: [DONE]\n\n');
 
 /** A comment that keeps every hop of a silent connection alive. Clients ignore it. */
-export const heartbeatFrame = ': keep-alive\n\n';
+const heartbeatFrame = frameOf(': keep-alive\n\n');
 
 /** One event: JSON holds no line breaks, so it is one `data` line. Null for an event that nothing can continue after. */
-export function eventFrame(id: string | null, data: unknown): string {
+export function eventText(id: string | null, data: unknown): string {
   return `${id === null ? '' : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`;
 }
 
-const frames = new WeakMap<StreamItem, Buffer>();
+const frames = new WeakMap<StreamItem, Frame>();
 
 /** The frame of an event of a conversation, under the cursor that continues after it. Made once for all who are sent it. */
-export function itemFrame(item: StreamItem): Buffer {
+export function itemFrame(item: StreamItem): Frame {
   const made = frames.get(item);
   if (made) return made;
-  const frame = Buffer.from(eventFrame(formatCursor(item.cursor), item.event));
+  const frame = frameOf(eventText(formatCursor(item.cursor), item.event));
   frames.set(item, frame);
   return frame;
 }
@@ -46,99 +64,199 @@ export function brokenStatus(error: SallyportError): StreamEvent {
   return { ...common, type: 'status', status: 'stream_failed', is_complete: true, error: error.detail };
 }
 
-/** A stream of the frames until their end, or until the key of their reader is gone, which is the last one then. */
-function streamOf(frames: AsyncIterable<string | Buffer>, keyGone: AbortSignal | null): Readable {
-  let goOn = (): void => undefined;
-  const stream = new Readable({
-    read: () => goOn(),
-    destroy(error, done) {
-      goOn();
-      done(error);
-    },
-  });
-  const fill = async (): Promise<void> => {
-    for await (const frame of frames) {
-      if (keyGone?.aborted || stream.destroyed) break;
-      if (!stream.push(frame)) await new Promise<void>((resolve) => (goOn = resolve));
-    }
-    if (keyGone?.aborted) stream.push(eventFrame(null, brokenStatus(SallyportError.from(keyGone.reason))));
-    stream.push(null);
-  };
-  fill().catch((error: unknown) => stream.destroy(error as Error));
-  return stream;
+/** Beats in which a silent stream gets a comment, and in which a client that takes nothing is cut. */
+const silentBeats = 2;
+const stalledBeats = 12;
+
+/** The streams that are open, with one timer for all of them. */
+export class OpenStreams {
+  readonly #open = new Set<EventStream<never>>();
+  readonly #beatMs: number;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** `heartbeatMs`: a stream is silent no longer; a client that takes nothing for four of them is cut. */
+  constructor(heartbeatMs: number) {
+    this.#beatMs = heartbeatMs / (silentBeats + 1);
+  }
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /** Milliseconds that a client may take nothing. */
+  get stallMs(): number {
+    return this.#beatMs * stalledBeats;
+  }
+
+  add(stream: EventStream<never>): void {
+    this.#open.add(stream);
+    this.#timer ??= setInterval(
+      () =>
+        eachInSlices(
+          this.#open,
+          (one) => one.beat(),
+          () => undefined,
+        ),
+      this.#beatMs,
+    );
+  }
+
+  delete(stream: EventStream<never>): void {
+    this.#open.delete(stream);
+    if (this.#open.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** Ends every stream where it is. */
+  stopAll(): void {
+    for (const stream of this.#open) stream.stop();
+  }
 }
 
 /**
- * Answers with a stream of frames, which are made as fast as the client takes them. They have to end by themselves when
- * its key is gone, as those of what `OpenRuns` follows do; the last event then says so. Throws `invalid_key` when it is
- * gone already.
+ * An answer of server-sent events about what it follows, as fast as its client takes them. It ends when the client leaves,
+ * or with an event that says so when its key is gone. An idle one holds little more than its connection: the framework's
+ * objects are let go, and frames are written to the connection itself, as chunks that all share who are sent them.
  */
-export function sendFrames(reply: FastifyReply, frames: AsyncIterable<string | Buffer>): FastifyReply {
-  const { keyGone } = reply.request;
-  keyGone?.throwIfAborted();
-  reply.headers(streamHeaders);
-  return reply.send(streamOf(frames, keyGone));
-}
+export abstract class EventStream<T> implements Reader<T>, LongAnswer {
+  readonly #streams: OpenStreams;
+  readonly #response: ServerResponse;
+  /** Null: the answer has to frame what it writes, or is behind another one. */
+  readonly #socket: Socket | null;
+  #following: Following | null = null;
+  #over = false;
+  /** Since the last frame. */
+  #beats = 0;
+  /** True when what was written is to be cut when the client does not take it. */
+  #watched = false;
+  #full = false;
+  #corked = false;
 
-/** What waiting for the next item came to. */
-export type Pulled<T> =
-  | { readonly kind: 'item'; readonly value: T }
-  | { readonly kind: 'end' }
-  | { readonly kind: 'silence' }
-  | { readonly kind: 'left' };
-
-/**
- * Takes items one at a time for a client that may be slow or leave. Nothing is taken before it is asked for, so a
- * client that does not read holds one item. The source is closed when the client leaves or `close` is called.
- */
-export class Puller<T> {
-  readonly #source: AsyncIterator<T>;
-  readonly #left: AbortSignal;
-  #next: Promise<IteratorResult<T>> | null = null;
-  /** Ends the wait for the next item without it. */
-  #giveUp: (kind: 'silence' | 'left') => void = () => undefined;
-  #silence: { readonly ms: number; readonly timer: NodeJS.Timeout } | null = null;
-  #closed = false;
-
-  /** Takes from `items` until `left` is aborted. */
-  constructor(items: AsyncIterable<T>, left: AbortSignal) {
-    this.#source = items[Symbol.asyncIterator]();
-    this.#left = left;
-    if (left.aborted) this.close();
-    else left.addEventListener('abort', this.close, { once: true });
+  /** Answers with the head. Throws `invalid_key` when the key is gone, and then nothing was answered. */
+  constructor(reply: FastifyReply, streams: OpenStreams) {
+    const { raw } = reply;
+    const headers = exchangeOf(raw).letGo(reply, this);
+    this.#streams = streams;
+    this.#response = raw;
+    raw.writeHead(200, { ...headers, ...streamHeaders });
+    const { socket } = raw;
+    this.#socket = socket instanceof Socket && raw.chunkedEncoding ? socket : null;
+    this.#join();
+    raw.flushHeaders();
+    streams.add(this);
   }
 
-  /** Waits for the next item, at most `ms` milliseconds; after a silence it can be asked again. Rejects when the source fails. */
-  async next(ms: number): Promise<Pulled<T>> {
-    if (this.#left.aborted) return { kind: 'left' };
-    this.#next ??= this.#source.next();
-    this.#watch(ms);
-    const { promise, resolve, reject } = Promise.withResolvers<IteratorResult<T> | 'silence' | 'left'>();
-    this.#giveUp = resolve;
-    this.#next.then(resolve, reject);
-    const first = await promise;
-    if (typeof first === 'string') return { kind: first };
-    this.#next = null;
-    return first.done === true ? { kind: 'end' } : { kind: 'item', value: first.value };
+  /** What of an item is sent. */
+  protected abstract frameOf(item: T): Frame;
+
+  /** Nothing comes any more. */
+  abstract end(): void;
+  abstract fail(error: unknown): void;
+
+  /** Begins to send what the feed tells. */
+  follow(feed: Feed<T>): void {
+    this.follows(feed.follow(this));
   }
 
-  /** One timer serves all items, as nearly all come in time. */
-  #watch(ms: number): void {
-    if (this.#silence?.ms === ms) this.#silence.timer.refresh();
-    else {
-      clearTimeout(this.#silence?.timer);
-      this.#silence = { ms, timer: setTimeout(() => this.#giveUp('silence'), ms) };
+  /** What tells it the items, and is stopped when the stream is over. */
+  follows(following: Following): void {
+    if (this.#over) following.stop();
+    else this.#following = following;
+  }
+
+  take(item: T, more = false): boolean {
+    return this.send(this.frameOf(item), more);
+  }
+
+  /** Sends a frame; false when the client has enough for now. `more`: with those that are sent in the same breath. */
+  protected send(frame: Frame, more = false): boolean {
+    if (this.#over) return false;
+    this.#beats = 0;
+    if (more) this.#join();
+    if (this.#socket ? this.#socket.write(frame.chunk) : this.#response.write(frame.text)) return !this.#full;
+    if (!this.#full) (this.#socket ?? this.#response).once('drain', () => this.#goOn());
+    this.#full = true;
+    this.#watchStall();
+    return false;
+  }
+
+  /** Sends a comment, so that the head does not wait for what happens. */
+  greet(): void {
+    this.send(heartbeatFrame, true);
+  }
+
+  /** Sends what is written in the same breath at once, as Node itself does where the answer frames it. */
+  #join(): void {
+    if (this.#corked || !this.#socket) return;
+    this.#corked = true;
+    this.#socket.cork();
+    process.nextTick(EventStream.#send, this);
+  }
+
+  static #send(this: void, stream: EventStream<never>): void {
+    stream.#corked = false;
+    if (!stream.#over) stream.#socket?.uncork();
+  }
+
+  /** Ends with a last frame, or, when it is `done`, with the line that says that this was all. */
+  protected close(last: Frame | null, done: boolean): void {
+    if (this.#over) return;
+    if (last) this.send(last, true);
+    if (done) this.send(doneFrame, true);
+    this.stop();
+  }
+
+  /** Ends with what was sent. */
+  stop(): void {
+    if (this.#over) return;
+    this.#leave();
+    this.#watchStall();
+    const { socket } = this.#response;
+    if (socket instanceof Socket) this.#response.prependOnceListener('finish', () => socket.setTimeout(0)); // before Node sets its own
+    this.#response.end();
+  }
+
+  closed(): void {
+    this.#leave();
+  }
+
+  keyGone(reason: SallyportError): void {
+    this.close(frameOf(eventText(null, brokenStatus(reason))), false);
+  }
+
+  /** Sends a comment when it is due. What a client does not take is watched meanwhile. */
+  beat(): void {
+    const pending = this.#response.writableLength > 0 || (this.#socket?.writableLength ?? 0) > 0;
+    if (pending) this.#watchStall();
+    else if (this.#watched) {
+      this.#watched = false;
+      this.#mayStall(0);
     }
+    if (!pending && (this.#beats += 1) > silentBeats - 1) this.send(heartbeatFrame);
   }
 
-  /** Closes the source. It is not waited for: a source that is busy closes when it can. */
-  readonly close = (): void => {
-    if (this.#closed) return;
-    this.#closed = true;
-    clearTimeout(this.#silence?.timer);
-    this.#left.removeEventListener('abort', this.close);
-    if (this.#left.aborted) this.#giveUp('left');
-    const ending = async () => this.#source.return?.();
-    ending().catch(() => undefined); // nobody reads any more
-  };
+  #watchStall(): void {
+    if (this.#watched) return;
+    this.#watched = true;
+    this.#mayStall(this.#streams.stallMs);
+  }
+
+  /** Cuts the connection when nothing was taken for so many milliseconds; 0: never. */
+  #mayStall(ms: number): void {
+    const { socket } = this.#response;
+    if (socket instanceof Socket) socket.setTimeout(ms); // an injected request has no real socket
+  }
+
+  #goOn(): void {
+    this.#full = false;
+    if (!this.#over) this.#following?.goOn();
+  }
+
+  #leave(): void {
+    this.#over = true;
+    this.#streams.delete(this);
+    this.#following?.stop();
+    this.#following = null;
+  }
 }

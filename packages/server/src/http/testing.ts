@@ -7,11 +7,13 @@ import { LocalLimiter } from '../coordination/local.ts';
 import type { Admin } from '../engine/admin.ts';
 import { systemClock, type Clock } from '../engine/clock.ts';
 import { createJournal } from '../engine/journal.ts';
+import type { Jobs } from '../engine/jobs.ts';
 import { keyRecord, MemoryKeys, ringOf } from '../engine/keys-support.ts';
 import type { KeyRing } from '../engine/keys.ts';
 import type { AuditEntry, KeyRecord, TicketOwner, TicketStore } from '../engine/ports.ts';
 import type { Principal, Role } from '../engine/principal.ts';
 import { createTickets, type Tickets } from '../engine/tickets.ts';
+import type { WebhookAdmin } from '../engine/webhook-admin.ts';
 import { createApp, type AppOptions } from './app.ts';
 import { closeApp } from './close.ts';
 import { TestEngine } from './engine-support.ts';
@@ -63,16 +65,25 @@ export function memoryJournal(clock: Clock = systemClock) {
 /** What administers nothing: every function rejects but those that a test sets. */
 export type TestAdmin = { -readonly [K in keyof Admin]: Admin[K] };
 
+/** The same of webhooks. */
+export type TestWebhooks = { -readonly [K in keyof WebhookAdmin]: WebhookAdmin[K] };
+
+/** The same of jobs. */
+export type TestJobs = { -readonly [K in keyof Jobs]: Jobs[K] };
+
+const unset = (name: PropertyKey): Promise<never> => Promise.reject(new Error(`no test has set ${String(name)}`));
+
+function settable<T extends object>(set: Partial<T>): T {
+  const get = (_: object, name: PropertyKey): unknown => Reflect.get(set, name) ?? (() => unset(name));
+  return new Proxy(set, { get }) as T;
+}
+
 function testAdmin(): TestAdmin {
-  const fail = (name: PropertyKey): Promise<never> =>
-    Promise.reject(new Error(`no test has set admin.${String(name)}`));
-  const set: Partial<TestAdmin> = {
+  return settable<TestAdmin>({
     exportAudit: async function* exportAudit() {
-      yield await fail('exportAudit');
+      yield await unset('exportAudit');
     },
-  };
-  const get = (_: object, name: PropertyKey): unknown => Reflect.get(set, name) ?? (() => fail(name));
-  return new Proxy(set, { get }) as TestAdmin;
+  });
 }
 
 /** Tickets that are kept in memory. */
@@ -96,6 +107,8 @@ export interface TestApp {
   readonly app: FastifyInstance;
   readonly engine: TestEngine;
   readonly admin: TestAdmin;
+  readonly webhooks: TestWebhooks;
+  readonly jobs: TestJobs;
   /** Lines of the journal, unless the test has one of its own. */
   readonly journal: readonly AuditEntry[];
   /** Lines of the log, parsed. */
@@ -110,6 +123,8 @@ after(() => Promise.all(made.map((app) => closeApp(app, 0))));
 export async function testApp(options: Partial<AppOptions> = {}): Promise<TestApp> {
   const engine = new TestEngine();
   const admin = testAdmin();
+  const webhooks = settable<TestWebhooks>({});
+  const jobs = settable<TestJobs>({});
   const { lines, journal } = memoryJournal();
   const log: Record<string, unknown>[] = [];
   const stream = new Writable({
@@ -124,6 +139,8 @@ export async function testApp(options: Partial<AppOptions> = {}): Promise<TestAp
     keys: testKeys(),
     tickets: memoryTickets(),
     admin,
+    webhooks,
+    jobs,
     journal,
     bounds: defaultBounds,
     clock: systemClock,
@@ -144,7 +161,7 @@ export async function testApp(options: Partial<AppOptions> = {}): Promise<TestAp
     ...options,
   });
   made.push(app);
-  return { app, engine, admin, journal: lines, log };
+  return { app, engine, admin, webhooks, jobs, journal: lines, log };
 }
 
 /** Starts listening on a free port of 127.0.0.1 and gives it. */

@@ -40,16 +40,7 @@ export function createApprovalStore(database: Database): ApprovalStore {
     },
     decide: (tenant, id, made, audit) => decide(database, tenant, id, made, audit),
     expire: (now, limit) => expire(database, now, limit),
-    expireTurn: (tenant, turn, at) => database.write((sql) => settlePending(sql, tenant, turn, 'expired', at)),
-    async settledSince(at) {
-      const rows = await database.read
-        .selectFrom('approvals')
-        .selectAll()
-        .where('decided_at', '>=', at)
-        .orderBy('decided_at')
-        .execute();
-      return rows.map(toApproval);
-    },
+    settledOf: (approvals) => settledOf(database, approvals),
     rules: (tenant, conversation) => rules(database, tenant, conversation),
   };
 }
@@ -156,6 +147,32 @@ async function expire(database: Database, now: number, limit: number): Promise<A
       .execute(),
   );
   return rows.map(toApproval);
+}
+
+/** Most approvals that one statement asks for. */
+const perQuery = 200;
+
+async function settledOf(
+  database: Database,
+  approvals: readonly Pick<Approval, 'tenant' | 'id'>[],
+): Promise<Approval[]> {
+  const settled: Approval[] = [];
+  for (let from = 0; from < approvals.length; from += perQuery) {
+    const rows = await database.read
+      .selectFrom('approvals')
+      .selectAll()
+      .where((where) =>
+        where.or(
+          approvals
+            .slice(from, from + perQuery)
+            .map(({ tenant, id }) => where.and([where('tenant', '=', tenant), where('id', '=', id)])),
+        ),
+      )
+      .where('status', '!=', 'pending')
+      .execute();
+    settled.push(...rows.map(toApproval));
+  }
+  return settled;
 }
 
 /** Settles the pending approvals of a turn that no human will decide. */

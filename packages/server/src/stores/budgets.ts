@@ -30,7 +30,7 @@ export function createBudgetStore(database: Database): BudgetStore {
 
 async function reserve(
   sql: Transaction<Schema>,
-  { turn: name, key }: Reserver,
+  { turn: name, key, node }: Reserver,
   wantUsd: number,
   limits: readonly Limit[],
 ): Promise<number | null> {
@@ -48,8 +48,8 @@ async function reserve(
   }
   await sql
     .insertInto('reservations')
-    .values({ tenant, turn, conversation, key, usd })
-    .onConflict((conflict) => conflict.columns(['tenant', 'turn']).doUpdateSet({ conversation, key, usd }))
+    .values({ tenant, turn, conversation, key, usd, node })
+    .onConflict((conflict) => conflict.columns(['tenant', 'turn']).doUpdateSet({ conversation, key, usd, node }))
     .execute();
   return usd;
 }
@@ -115,6 +115,11 @@ async function releaseEnded(database: Database): Promise<void> {
               .whereRef('turns.id', '=', 'reservations.turn')
               .where('turns.ended_at', 'is', null),
           ),
+        ),
+      )
+      .where((where) =>
+        where.not(
+          where.exists(where.selectFrom('nodes').select('nodes.id').whereRef('nodes.id', '=', 'reservations.node')),
         ),
       )
       .execute();

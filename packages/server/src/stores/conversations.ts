@@ -2,6 +2,7 @@ import type { Transaction } from 'kysely';
 import {
   ConversationExistsError,
   type ConversationFilter,
+  type ConversationHead,
   type ConversationStore,
   type Fork,
   type StoredConversation,
@@ -22,6 +23,7 @@ export function createConversationStore(database: Database): ConversationStore {
         .executeTakeFirst();
       return row === undefined ? null : toConversation(row);
     },
+    heads: (tenant, ids) => heads(database, tenant, ids),
     list: (filter) => list(database, filter),
     async delete(tenant, id) {
       const deleted = await database.write((sql) =>
@@ -30,6 +32,25 @@ export function createConversationStore(database: Database): ConversationStore {
       return deleted.numDeletedRows === 1n;
     },
     fork: (made) => database.write((sql) => fork(sql, made)),
+    async end(tenant, id) {
+      const ended = await database.write((sql) =>
+        sql
+          .updateTable('conversations')
+          .set({ status: 'ended' })
+          .where('tenant', '=', tenant)
+          .where('id', '=', id)
+          .where('status', '=', 'idle')
+          .executeTakeFirst(),
+      );
+      if (ended.numUpdatedRows === 1n) return true;
+      const row = await database.read
+        .selectFrom('conversations')
+        .select('status')
+        .where('tenant', '=', tenant)
+        .where('id', '=', id)
+        .executeTakeFirst();
+      return row?.status !== 'running' && row?.status !== 'waiting' && row?.status !== 'idle';
+    },
     endIdle: (before, limit) => endIdle(database, before, limit),
     async listEnded(before, limit) {
       const rows = await database.read
@@ -44,6 +65,23 @@ export function createConversationStore(database: Database): ConversationStore {
     },
     bury: (tenant, id) => database.write((sql) => bury(sql, tenant, id)),
   };
+}
+
+/** Ids of one statement: SQLite takes some 32,000 values. */
+const idsAtOnce = 1000;
+
+async function heads(database: Database, tenant: string, ids: readonly string[]): Promise<ConversationHead[]> {
+  const found: ConversationHead[] = [];
+  for (let from = 0; from < ids.length; from += idsAtOnce) {
+    const rows = await database.read
+      .selectFrom('conversations')
+      .select(['id', 'sdk_session as sdkSession', 'status', 'last_seq as lastSeq'])
+      .where('tenant', '=', tenant)
+      .where('id', 'in', ids.slice(from, from + idsAtOnce))
+      .execute();
+    found.push(...rows);
+  }
+  return found;
 }
 
 async function list(database: Database, filter: ConversationFilter): Promise<StoredConversation[]> {

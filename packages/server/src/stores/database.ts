@@ -23,6 +23,8 @@ export interface Database {
    * is decided by rows that may not be there yet.
    */
   alone(transaction: Transaction<Schema>, thing: readonly string[]): Promise<void>;
+  /** A query that keeps the row of `turns` which it finds as it is until the end of the transaction. */
+  holding<Query extends { forNoKeyUpdate(of: 'turns'): Query }>(query: Query): Query;
   /** Waits for the writes that were begun. */
   close(): Promise<void>;
 }
@@ -64,6 +66,7 @@ export async function createDatabase(connection: Kysely<Schema>): Promise<Databa
         }
       }),
     alone: async () => undefined,
+    holding: (query) => query,
     async close() {
       await last;
       await connection.destroy();

@@ -1,5 +1,6 @@
 import { chmodSync, mkdirSync, readFileSync, readdirSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { newId } from '../engine/ids.ts';
 import { lockFile, type FileLock } from './sqlite.ts';
 
 /** The data directory while this process alone may use it. */
@@ -30,6 +31,22 @@ export function takeDataDirectory(directory: string): DataDirectory {
   }
   if (lock === null) throw new Error(`another server${runningPid(pidFile)} already uses the data directory ${path}`);
   return { path, database: join(path, databaseName), release: () => lock.release() };
+}
+
+/**
+ * The name of a data directory that is locked, which it keeps: 128 random bits, drawn when there is none. Throws when it
+ * can be neither read nor written.
+ */
+export function placeIn(directory: string): string {
+  const file = join(directory, 'place');
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    const place = newId('node');
+    writeFileSync(file, `${place}\n`, { mode: 0o600, flag: 'wx' });
+    return place;
+  }
 }
 
 function makePrivate(directory: string): string {

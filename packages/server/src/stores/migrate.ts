@@ -1,11 +1,17 @@
 import type { Kysely } from 'kysely';
 import { Migrator, type Migration } from 'kysely/migration';
 import * as conversations from './migrations/0001_conversations.ts';
+import * as jobs from './migrations/0002_jobs.ts';
+import * as webhooks from './migrations/0003_webhooks.ts';
+import * as nodes from './migrations/0004_nodes.ts';
 import type { Schema } from './schema.ts';
 
 /** Every migration by name. Names sort in the order they run; one that has been released is never changed. */
 const migrations: Readonly<Record<string, Migration>> = {
   '0001_conversations': conversations,
+  '0002_jobs': jobs,
+  '0003_webhooks': webhooks,
+  '0004_nodes': nodes,
 };
 
 /**

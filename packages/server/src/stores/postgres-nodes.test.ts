@@ -10,6 +10,7 @@ import { auditStoreContract } from '../testing/audit-store.ts';
 import { budgetStoreContract } from '../testing/budget-store.ts';
 import { claimContract } from '../testing/claim-store.ts';
 import { conversationStoreContract } from '../testing/conversation-store.ts';
+import { nodeStoreContract } from '../testing/node-store.ts';
 import { postgresForTests } from '../testing/postgres.ts';
 import { ticketStoreContract } from '../testing/ticket-store.ts';
 import { aNext, aText, anAccept, anApproval, anEnd } from '../testing/turns.ts';
@@ -63,7 +64,7 @@ const races: Readonly<Record<string, Race>> = {
       strictEqual(fulfilled(made), 1);
       const refused = made.find((result) => result.status === 'rejected');
       ok(refused?.reason instanceof ConversationExistsError, String(refused?.reason));
-      const [{ turn } = { turn: null }] = await one.turns.takeUnfinished();
+      const [{ turn } = { turn: null }] = await one.turns.takeUnfinished('node-2');
       await one.turns.finish(turn!.ref, anEnd);
       const next = await Promise.all([
         one.turns.acceptNext(aNext(name, `one of ${name}`)),
@@ -100,13 +101,50 @@ const races: Readonly<Record<string, Race>> = {
   'whoever takes a turn over keeps the last one from writing': async (_, one, other) => {
     const { ref } = await one.turns.accept(anAccept('c'));
     const writing = times(20, () => one.turns.append(ref, at, [aText('a')]));
-    const [taken] = await other.turns.takeUnfinished();
+    const [taken] = await other.turns.takeUnfinished('node-2');
     const results = await Promise.allSettled(writing);
     for (const result of results) if (result.status === 'rejected') ok(result.reason instanceof StaleEpochError);
     await rejects(one.turns.append(ref, at, [aText('b')]), StaleEpochError);
     await rejects(one.images.before(ref, '/a', 'x'), StaleEpochError);
     const [event] = await other.turns.append(taken!.turn.ref, at, [aText('c')]);
     strictEqual(event?.seq, fulfilled(results) + 1);
+  },
+
+  'of two that take over what a node left, each turn has one, and its conversation goes on': async (_, one, other) => {
+    await Promise.all([one.nodes.join('one', 'one'), other.nodes.join('other', 'other')]);
+    for (const round of times(8, String)) {
+      const refs = await Promise.all(
+        times(5, async (index) => (await one.turns.accept(anAccept(`${round} ${index}`))).ref),
+      );
+      // What the node does that is gone in fact goes on a little.
+      const late = Promise.allSettled(refs.slice(0, 2).map((ref) => one.turns.finish(ref, anEnd)));
+      const took = await Promise.all([one.turns.takeUnfinished('one'), other.turns.takeUnfinished('other')]);
+      const ended = fulfilled(await late);
+      const now = took.flat().map(({ turn }) => turn.ref);
+      strictEqual(now.length + ended, 5);
+      strictEqual(new Set(now.map(({ turn }) => turn)).size, now.length);
+      for (const ref of now) await other.turns.finish(ref, anEnd);
+      for (const { conversation } of refs) {
+        const next = await one.turns.acceptNext(aNext(conversation, `next of ${conversation}`));
+        await one.turns.finish(next!.ref, anEnd);
+      }
+    }
+  },
+
+  'a transcript that is written while its turn is taken over is whole for who takes it': async (_, one, other) => {
+    await other.nodes.join('other', 'other');
+    for (const name of times(10, (index) => `c${index}`)) {
+      const { ref } = await one.turns.accept(anAccept(name));
+      const key = { tenant: 'default', session: `session of ${name}`, subpath: '' };
+      const writing = Promise.allSettled(times(10, (n) => one.transcripts.append(key, [{ n }], ref)));
+      const [taken] = await other.turns.takeUnfinished('other');
+      const seen = (await other.transcripts.load(key)) ?? [];
+      const results = await writing;
+      for (const result of results) if (result.status === 'rejected') ok(result.reason instanceof StaleEpochError);
+      deepStrictEqual(await other.transcripts.load(key), seen.length === 0 ? null : seen);
+      strictEqual(fulfilled(results), seen.length);
+      await other.turns.finish(taken!.turn.ref, anEnd);
+    }
   },
 
   'an approval is decided once, by a human or the end of its turn': async (_, one, other) => {
@@ -174,6 +212,7 @@ if (!leftOutWithoutPostgres('several processes on one Postgres')) {
   approvalStoreContract(clear);
   ticketStoreContract(async () => (await clear()).tickets);
   budgetStoreContract(clear);
+  nodeStoreContract(clear);
   auditStoreContract(clear);
   declareRaces(nodes, async () => void (await clear()));
 }

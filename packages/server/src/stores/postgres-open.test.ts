@@ -1,7 +1,4 @@
-import { deepStrictEqual, match, ok, rejects, strictEqual } from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
+import { deepStrictEqual, match, ok, rejects } from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { sql, type Kysely } from 'kysely';
 import { databasePassword, leftOutWithoutPostgres } from '../../../../test/support/postgres.ts';
@@ -15,8 +12,6 @@ import { connectPostgres, openPostgres } from './postgres.ts';
 import { openStores } from './stores.ts';
 
 const clock = systemClock;
-const hasty = { holdMs: 100 };
-const patient = { holdMs: 120_000 };
 
 /** One line, without the password. */
 const oneLine = (pattern: RegExp) => (error: Error) => {
@@ -38,7 +33,7 @@ const cases: Readonly<Record<string, Case>> = {
     const connections = [1, 2, 3, 4].map(() => connectPostgres(url));
     await Promise.all(connections.map((each) => migrate(each)));
     await Promise.all(connections.map((each) => each.destroy()));
-    deepStrictEqual(await applied(postgres, url), ['0001_conversations']);
+    deepStrictEqual(await applied(postgres, url), ['0001_conversations', '0002_jobs', '0003_webhooks', '0004_nodes']);
     const { turns } = postgres.open(t, url);
     await turns.accept(anAccept('c', 'default', [aText('a')]));
   },
@@ -83,67 +78,20 @@ const cases: Readonly<Record<string, Case>> = {
     await connection.destroy();
   },
 
-  'a second service on the database is refused in one line, and taken when the first has closed': async (
-    t,
-    postgres,
-  ) => {
+  'several services share a database, each with a data directory of its own': async (t, postgres) => {
     const databaseUrl = await postgres.newDatabase('empty');
-    const one = await openStores({ dataDir: aDirectory(t), databaseUrl, clock });
-    const { ref, events } = await one.turns.accept(anAccept('c', 'default', [aText('a')]));
-    const refusal = oneLine(/^cannot use the database at .*\/test_\d+: another service uses it; /);
-    await rejects(openPostgres({ url: databaseUrl, clock, bounds: hasty }), refusal);
-    await one.close();
-    await rejects(one.turns.append(ref, 1, [aText('b')]));
-    const other = await openStores({ dataDir: aDirectory(t), databaseUrl, clock });
-    deepStrictEqual(await other.turns.read('default', 'c', 0, 10), events);
-    await other.close();
-  },
-
-  'the database of a killed service is free, that of a running one is not': async (t, postgres) => {
-    const url = await postgres.newDatabase('empty');
-    const program = `
-      const { openPostgres } = await import(${JSON.stringify(join(import.meta.dirname, 'postgres.ts'))});
-      const { systemClock: clock } = await import(${JSON.stringify(join(import.meta.dirname, '../engine/clock.ts'))});
-      await openPostgres({ url: ${JSON.stringify(url)}, clock });
-      process.stdout.write('taken');
-      setInterval(() => {}, 1000);
-    `;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    const exited = once(child, 'exit');
-    t.after(() => child.kill('SIGKILL'));
-    await once(child.stdout, 'data');
-    await rejects(openPostgres({ url, clock, bounds: hasty }), oneLine(/another service uses it/));
-    child.kill('SIGKILL');
-    await exited;
-    await (await openPostgres({ url, clock, bounds: patient })).close();
-  },
-
-  'a service that loses its hold takes it again, and writes only with it': async (t, postgres) => {
-    const url = await postgres.newDatabase('empty');
-    const bounds = { patienceMs: 120_000 };
-    const database = await openPostgres({ url, clock, bounds });
-    t.after(() => database.close());
-    const write = () => database.write((transaction) => sql`select 1`.execute(transaction));
-    const name = new URL(url).pathname.slice(1);
-    for (let count = 0; count < 3; count += 1) {
-      await write();
-      const ended = await postgres.server.ask(
-        `select pg_terminate_backend(pid, 60000) from pg_locks where locktype = 'advisory'
-          and database = (select oid from pg_database where datname = '${name}')`,
-      );
-      strictEqual(ended.length, 1);
-      await write();
-      await postgres.server.stop();
-      await postgres.server.start();
-      await write();
-    }
-    await rejects(openPostgres({ url, clock, bounds: hasty }), oneLine(/another service uses it/));
+    const [one, other] = await Promise.all(
+      [1, 2].map(() => openStores({ dataDir: aDirectory(t), databaseUrl, clock })),
+    );
+    const { ref, events } = await one!.turns.accept(anAccept('c', 'default', [aText('a')]));
+    await one!.close();
+    await rejects(one!.turns.append(ref, 1, [aText('b')]));
+    deepStrictEqual(await other!.turns.read('default', 'c', 0, 10), events);
+    await other!.close();
   },
 
   'what cannot be reached or used is told in one line without the password': async (_, postgres) => {
-    const open = (url: string) => openPostgres({ url, clock, bounds: hasty });
+    const open = (url: string) => openPostgres({ url, clock });
     const url = await postgres.newDatabase('empty');
     const user = `postgres://sallyport:${databasePassword}`;
     await rejects(

@@ -8,7 +8,6 @@ import type { Database, Work } from './database.ts';
 import { migrate } from './migrate.ts';
 import { LostCommitError, postgresDialect } from './postgres-driver.ts';
 import { isPassing } from './postgres-errors.ts';
-import { holdDatabase, type Hold } from './postgres-hold.ts';
 import { Sockets } from './postgres-sockets.ts';
 import type { Schema } from './schema.ts';
 
@@ -28,8 +27,6 @@ export interface PostgresBounds {
   readonly idleMs: number;
   /** How long a write is tried again while the database cannot be reached. */
   readonly patienceMs: number;
-  /** How long another service has to let go of the database. */
-  readonly holdMs: number;
   /** For a migration, the wait for another process that migrates included. */
   readonly migrationMs: number;
 }
@@ -42,7 +39,6 @@ export const postgresBounds: PostgresBounds = {
   answerMs: 12_000,
   idleMs: 15_000,
   patienceMs: 5000,
-  holdMs: 3000,
   migrationMs: 600_000,
 };
 
@@ -61,21 +57,14 @@ export function placeOf(url: string): string {
 }
 
 /**
- * Opens a Postgres database that this service alone may use from then on, and brings its schema up to date. Rejects with
- * one readable line when it cannot be reached, is used by another service, was written by a newer version, or does not
- * keep text as UTF-8.
+ * Opens a Postgres database, which other nodes of the service may use too, and brings its schema up to date. Rejects with
+ * one readable line when it cannot be reached, was written by a newer version, or does not keep text as UTF-8.
  */
 export async function openPostgres({ url, clock, bounds: given }: PostgresOptions): Promise<Database> {
   const bounds = { ...postgresBounds, ...given };
   try {
-    const hold = await holdDatabase(connectionOf(url, bounds), bounds.holdMs);
-    try {
-      await migrateDatabase(url, bounds);
-      return createPostgresDatabase({ connection: connectPostgres(url, bounds), clock, bounds, hold });
-    } catch (error) {
-      await hold.release();
-      throw error;
-    }
+    await migrateDatabase(url, bounds);
+    return createPostgresDatabase({ connection: connectPostgres(url, bounds), clock, bounds });
   } catch (error) {
     throw unusable(url, error);
   }
@@ -156,13 +145,11 @@ export interface PostgresParts {
   readonly connection: Kysely<Schema>;
   readonly clock: Clock;
   readonly bounds: PostgresBounds;
-  /** What says that this service alone uses the database; null: several may. */
-  readonly hold: Hold | null;
 }
 
 /** The database on a schema that is up to date. Writes of different lanes happen at once, also with those of others. */
 export function createPostgresDatabase(parts: PostgresParts): Database {
-  const { connection, hold } = parts;
+  const { connection } = parts;
   const lanes = new Map<string, Promise<unknown>>();
   const begun = new Set<Promise<unknown>>();
   let closed = false;
@@ -197,11 +184,11 @@ export function createPostgresDatabase(parts: PostgresParts): Database {
       const name = JSON.stringify(thing);
       await sql`select pg_advisory_xact_lock(hashtextextended(${name}, 0))`.execute(transaction);
     },
+    holding: (query) => query.forNoKeyUpdate('turns'),
     async close() {
       closed = true;
       await Promise.all(begun);
       await connection.destroy();
-      await hold?.release();
     },
   };
 }
@@ -210,13 +197,12 @@ export function createPostgresDatabase(parts: PostgresParts): Database {
  * Runs the work in a transaction, again while the database cannot be reached or its transactions are in each other's way.
  * Where the answer to the commit is lost it finds out what became of it, so that nothing is done twice.
  */
-async function writePatiently<T>({ connection, clock, bounds, hold }: PostgresParts, work: Work<T>): Promise<T> {
+async function writePatiently<T>({ connection, clock, bounds }: PostgresParts, work: Work<T>): Promise<T> {
   const until = clock.monotonic() + bounds.patienceMs;
   const isLate = () => clock.monotonic() >= until;
   for (let longest = 50; ; longest = Math.min(longest * 2, 1000)) {
     let result: T | undefined;
     try {
-      hold?.check();
       return await connection.transaction().execute(async (transaction) => (result = await work(transaction)));
     } catch (error) {
       const lost = error instanceof LostCommitError;

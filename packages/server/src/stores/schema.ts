@@ -1,4 +1,7 @@
 import type { ApprovalStatus, KeyRecord, StoredConversation, TurnState } from '../engine/ports.ts';
+import type { JobTable } from './schema-jobs.ts';
+import type { NodeTable } from './schema-nodes.ts';
+import type { DeliveryTable, WebhookSecretTable } from './schema-webhooks.ts';
 
 /**
  * The tables, for every SQL database alike: ids are text, times are integers in milliseconds since 1970, JSON is text.
@@ -23,6 +26,10 @@ export interface Schema {
   stops: StopTable;
   audit: AuditTable;
   audit_head: AuditHeadTable;
+  deliveries: DeliveryTable;
+  webhook_secrets: WebhookSecretTable;
+  jobs: JobTable;
+  nodes: NodeTable;
   write_checks: WriteCheckTable;
 }
 
@@ -31,7 +38,7 @@ export interface ConversationTable {
   id: string;
   /** Name of the key that owns it. */
   key: string;
-  kind: 'query' | 'conversation';
+  kind: StoredConversation['kind'];
   /** `running` or `waiting` from the acceptance of a turn to its end. */
   status: StoredConversation['status'];
   /** Raised with every turn and every takeover; a write that names another one is refused. */
@@ -52,6 +59,10 @@ export interface TurnTable {
   conversation: string;
   /** The conversation's epoch while the turn has no end. */
   epoch: number;
+  /** Whose it is, or was at its end; in no list of nodes: nobody's. */
+  node: string;
+  /** 1: somebody wants it stopped. */
+  stop_asked: 0 | 1;
   state: TurnState;
   request: string;
   /** Batches of tool calls. */
@@ -184,6 +195,8 @@ export interface ReservationTable {
   key: string;
   /** What is left of it, never negative. */
   usd: number;
+  /** Which node reserved it. */
+  node: string;
 }
 
 /** A key that was made while the service ran. */

@@ -83,7 +83,7 @@ test('a server killed at any moment has lost nothing it acknowledged', async (t)
       entries.slice(0, last).map((entry) => entry['uuid']),
       events.slice(0, last).map(({ seq }) => String(seq)),
     );
-    const [unfinished] = await stores.turns.takeUnfinished();
+    const [unfinished] = await stores.turns.takeUnfinished('node-2');
     ok(unfinished);
     await stores.turns.finish(unfinished.turn.ref, { ...anEnd, state: 'interrupted' });
     await stores.close();

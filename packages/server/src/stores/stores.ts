@@ -4,14 +4,18 @@ import type {
   AuditStore,
   BudgetStore,
   ConversationStore,
+  DeliveryStore,
   ImageStore,
+  JobStore,
   KeyStore,
+  NodeStore,
   StopStore,
   TenantStore,
   TicketStore,
   TranscriptStore,
   TurnStore,
   UsageStore,
+  WebhookSecretStore,
 } from '../engine/ports.ts';
 import { createApprovalStore } from './approvals.ts';
 import { createAuditStore } from './audit.ts';
@@ -19,7 +23,9 @@ import { createBudgetStore } from './budgets.ts';
 import { createConversationStore } from './conversations.ts';
 import { createDatabase, type Database } from './database.ts';
 import { createImageStore } from './images.ts';
+import { createJobStore } from './jobs.ts';
 import { createKeyStore } from './keys.ts';
+import { createNodeStore } from './nodes.ts';
 import { takeDataDirectory } from './lock.ts';
 import { openPostgres } from './postgres.ts';
 import { openSqlite } from './sqlite.ts';
@@ -29,6 +35,7 @@ import { createTicketStore } from './tickets.ts';
 import { createTranscriptStore } from './transcripts.ts';
 import { createTurnStore } from './turns.ts';
 import { createUsageStore } from './usage.ts';
+import { createDeliveryStore, createWebhookSecretStore } from './webhooks.ts';
 
 /** Everything that is kept. */
 export interface Stores {
@@ -43,7 +50,11 @@ export interface Stores {
   readonly tenants: TenantStore;
   readonly stops: StopStore;
   readonly budgets: BudgetStore;
+  readonly jobs: JobStore;
   readonly audit: AuditStore;
+  readonly nodes: NodeStore;
+  readonly deliveries: DeliveryStore;
+  readonly webhookSecrets: WebhookSecretStore;
   /** Waits for the writes that were begun, closes the database and gives the data directory free. */
   close(): Promise<void>;
 }
@@ -57,8 +68,8 @@ export interface StoreOptions {
 }
 
 /**
- * Opens the stores, in a data directory and a database that this process alone may use from then on. Throws one readable
- * line when another server uses them, when they cannot be used, or when the database was written by a newer version.
+ * Opens the stores, in a data directory that this process alone may use from then on. Throws one readable line when
+ * another server uses it, when it or the database cannot be used, or when the database was written by a newer version.
  */
 export async function openStores({ dataDir, databaseUrl = null, clock }: StoreOptions): Promise<Stores> {
   const directory = takeDataDirectory(dataDir);
@@ -97,6 +108,10 @@ export function storesOf(database: Database, clock: Clock): Omit<Stores, 'close'
     tenants: createTenantStore(database),
     stops: createStopStore(database),
     budgets: createBudgetStore(database),
+    jobs: createJobStore(database),
     audit: createAuditStore(database),
+    nodes: createNodeStore(database),
+    deliveries: createDeliveryStore(database),
+    webhookSecrets: createWebhookSecretStore(database),
   };
 }

@@ -14,20 +14,35 @@ import { storesOf } from './stores.ts';
 /** The methods that look at rows of all tenants, and why. No other one may. */
 const unbound: Readonly<Record<string, string>> = {
   'approvals.expire': 'for the sweeper',
-  'approvals.settledSince': 'for the turns of this process, of whatever tenant',
-  'budgets.releaseEnded': 'for the start',
+  'budgets.releaseEnded': 'for the sweeper',
   'conversations.endIdle': 'for the sweeper',
   'conversations.listEnded': 'for the sweeper',
+  'deliveries.sweep': 'for the sweeper',
+  'deliveries.take': 'for the dispatcher, that sends those of all tenants',
+  'jobs.running': 'for the worker, that runs those of all tenants',
+  'jobs.sweep': 'for the sweeper',
+  'jobs.take': 'for the worker, that runs those of all tenants',
+  'jobs.takeLost': 'the same',
   'keys.byHash': 'a secret says whose it is',
   'keys.changedSince': 'for the connections of this process, of whatever tenant',
   'tickets.sweep': 'for the sweeper',
   'tickets.take': 'a ticket says whose it is',
   'turns.sweepClaims': 'for the sweeper',
-  'turns.takeUnfinished': 'for the start',
+  'turns.askedToStop': 'for the turns of this node, of whatever tenant',
+  'turns.ofNode': 'for the turns of this node, of whatever tenant',
+  'turns.takeUnfinished': 'for turns of nodes that are gone, of whatever tenant',
 };
 
 /** Tables that have no tenant, or whose rows may be of all of them. */
-const ofAll = new Set(['tenants', 'stops', 'audit_head', 'write_checks', 'kysely_migration', 'kysely_migration_lock']);
+const ofAll = new Set([
+  'tenants',
+  'stops',
+  'nodes',
+  'audit_head',
+  'write_checks',
+  'kysely_migration',
+  'kysely_migration_lock',
+]);
 
 type Node = Readonly<Record<string, unknown>>;
 

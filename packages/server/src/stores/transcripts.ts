@@ -1,12 +1,18 @@
 import type { Transaction } from 'kysely';
-import type { TranscriptEntry, TranscriptKey, TranscriptStore } from '../engine/ports.ts';
+import {
+  StaleEpochError,
+  type TranscriptEntry,
+  type TranscriptKey,
+  type TranscriptStore,
+  type TurnRef,
+} from '../engine/ports.ts';
 import { laneOf, toJson, type Database } from './database.ts';
 import type { Schema } from './schema.ts';
 
 /** Claude Code's transcripts in SQL. Entries are kept as the JSON they came as and never looked into but for `uuid`. */
 export function createTranscriptStore(database: Database): TranscriptStore {
   return {
-    append: (key, entries) => append(database, key, entries),
+    append: (key, entries, writer) => append(database, key, entries, writer),
     load: (key) => load(database, key),
     async has(tenant, session) {
       const row = await database.read
@@ -35,6 +41,7 @@ async function append(
   database: Database,
   { tenant, session, subpath }: TranscriptKey,
   entries: readonly TranscriptEntry[],
+  writer: TurnRef | undefined,
 ): Promise<void> {
   if (entries.length === 0) return;
   const prepared = entries.map((entry) => ({
@@ -42,8 +49,8 @@ async function append(
     entry: toJson(entry),
   }));
   const write = async (sql: Transaction<Schema>) => {
-    // A process that lost its turn may still be writing.
-    await database.alone(sql, ['transcript', tenant, session, subpath]);
+    if (writer === undefined) await database.alone(sql, ['transcript', tenant, session, subpath]);
+    else await mustBeLast(database, sql, writer);
     const { last } = await sql
       .selectFrom('transcripts')
       .select((column) => column.fn.coalesce(column.fn.max('position'), column.lit(0)).as('last'))
@@ -64,6 +71,28 @@ async function append(
   };
   // A turn that has its end has its transcript before that.
   await database.writeSoon(write, laneOf(tenant, session));
+}
+
+/**
+ * Throws `StaleEpochError` unless the turn is the last of its conversation and this writer has it: then nobody else takes
+ * it, or writes for it, before the end of the transaction. Before its first turn a process has the epoch alone.
+ */
+async function mustBeLast(database: Database, sql: Transaction<Schema>, writer: TurnRef): Promise<void> {
+  const { tenant, conversation, turn, epoch } = writer;
+  const of = sql
+    .selectFrom('conversations')
+    .select('conversations.id')
+    .where('conversations.tenant', '=', tenant)
+    .where('conversations.id', '=', conversation)
+    .where('conversations.epoch', '=', epoch);
+  const ofTurn = of
+    .innerJoin('turns', (join) =>
+      join.onRef('turns.tenant', '=', 'conversations.tenant').onRef('turns.conversation', '=', 'conversations.id'),
+    )
+    .where('turns.id', '=', turn)
+    .where('turns.epoch', '=', epoch);
+  const found = await (turn === '' ? of : database.holding(ofTurn)).executeTakeFirst();
+  if (found === undefined) throw new StaleEpochError(writer);
 }
 
 async function load(database: Database, { tenant, session, subpath }: TranscriptKey) {

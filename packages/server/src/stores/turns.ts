@@ -11,7 +11,6 @@ import {
   type TurnRef,
   type TurnState,
   type TurnStore,
-  type UnfinishedTurn,
 } from '../engine/ports.ts';
 import { settlePending } from './approvals.ts';
 import { appendAudit } from './audit.ts';
@@ -19,8 +18,9 @@ import { claimed, deleteClaim, insertClaim, refuseTaken, sweepClaims } from './c
 import { laneOf, toJson, type Database, type Work } from './database.ts';
 import { prepareFiles, settleImages } from './images.ts';
 import { appendEvents, insertEvents, liveTurn, prepare, readEvents, reserve, toEvent } from './log.ts';
-import { conversationRow, toConversation, toTurn } from './rows.ts';
+import { conversationRow, toTurn } from './rows.ts';
 import type { Schema } from './schema.ts';
+import { unfinishedTurns } from './unfinished.ts';
 
 /** Conversations, turns and events in SQL. */
 export function createTurnStore(database: Database, clock: Clock): TurnStore {
@@ -41,6 +41,7 @@ export function createTurnStore(database: Database, clock: Clock): TurnStore {
     },
     count: (ref, counters) => count(database, ref, counters),
     finish: (ref, end) => finish(database, ref, end),
+    withdraw: (ref) => withdraw(database, ref),
     async get(tenant, turn) {
       const row = await database.read
         .selectFrom('turns')
@@ -53,7 +54,7 @@ export function createTurnStore(database: Database, clock: Clock): TurnStore {
     claimed: (tenant, key, idempotencyKey, now) => claimed(database, tenant, key, idempotencyKey, now),
     sweepClaims: (now, limit) => sweepClaims(database, now, limit),
     read: (tenant, conversation, after, limit) => readEvents(database, tenant, conversation, after, limit),
-    takeUnfinished: () => takeUnfinished(database),
+    ...unfinishedTurns(database),
     check: () => check(database, clock),
   };
 }
@@ -68,7 +69,7 @@ const writeTurn = <T>(
 ): Promise<T> => database.write(work, laneOf(tenant, conversation));
 
 async function accept(database: Database, accepted: AcceptTurn): ReturnType<TurnStore['accept']> {
-  const { conversation, turn, at, claim } = accepted;
+  const { conversation, turn, node, at, claim } = accepted;
   const request = toJson(accepted.request);
   const row = conversationRow(conversation);
   const prepared = accepted.events.map(prepare);
@@ -83,14 +84,14 @@ async function accept(database: Database, accepted: AcceptTurn): ReturnType<Turn
       await refuseTaken(sql, ref.tenant, claim, at);
       throw new ConversationExistsError(conversation.id);
     }
-    await insertTurn(sql, ref, request, at);
+    await insertTurn(sql, ref, node, request, at);
     await insertClaim(sql, ref, claim, at);
     return { ref, events: await insertEvents(sql, ref, at, prepared, 0) };
   });
 }
 
 async function acceptNext(database: Database, next: AcceptNextTurn): ReturnType<TurnStore['acceptNext']> {
-  const { tenant, conversation, turn, at, claim } = next;
+  const { tenant, conversation, turn, node, at, claim } = next;
   const request = toJson(next.request);
   const prepared = next.events.map(prepare);
   return writeTurn(database, next, async (sql) => {
@@ -112,17 +113,23 @@ async function acceptNext(database: Database, next: AcceptNextTurn): ReturnType<
       return null;
     }
     const ref: TurnRef = { tenant, conversation, turn, epoch: row.epoch };
-    await insertTurn(sql, ref, request, at);
+    await insertTurn(sql, ref, node, request, at);
     await insertClaim(sql, ref, claim, at);
     return { ref, events: await insertEvents(sql, ref, at, prepared, row.last_seq - prepared.length) };
   });
 }
 
-async function insertTurn(sql: Transaction<Schema>, ref: TurnRef, request: string, at: number): Promise<void> {
-  const { tenant, conversation, turn: id, epoch } = ref;
+async function insertTurn(
+  sql: Transaction<Schema>,
+  { tenant, conversation, turn: id, epoch }: TurnRef,
+  node: string,
+  request: string,
+  at: number,
+): Promise<void> {
+  const begun = { node, stop_asked: 0, state: 'accepted', batches: 0, active_ms: 0, accepted_at: at } as const;
   await sql
     .insertInto('turns')
-    .values({ tenant, id, conversation, epoch, state: 'accepted', request, batches: 0, active_ms: 0, accepted_at: at })
+    .values({ tenant, id, conversation, epoch, request, ...begun })
     .execute();
 }
 
@@ -169,11 +176,25 @@ async function finish(database: Database, ref: TurnRef, end: TurnEnd): Promise<L
     if (typeof before === 'object') return before;
     const ended = await liveTurn(sql, ref).set({ state, result, code, ended_at: at }).executeTakeFirst();
     if (ended.numUpdatedRows !== 1n) throw new StaleEpochError(ref);
-    await settlePending(sql, ref.tenant, ref.turn, 'cancelled', at);
+    // Where waiting counts it was the human who did not answer in time.
+    const unanswered = end.result.stop_reason === 'timeout' ? 'expired' : 'cancelled';
+    await settlePending(sql, ref.tenant, ref.turn, unanswered, at);
     await settleImages(sql, ref, files);
     if (end.nothingRan) await deleteClaim(sql, ref);
     const [event] = await insertEvents(sql, ref, at, [prepared], before);
     return event as LogEvent;
+  });
+}
+
+async function withdraw(database: Database, ref: TurnRef): Promise<void> {
+  await writeTurn(database, ref, async (sql) => {
+    const { numDeletedRows } = await sql
+      .deleteFrom('conversations')
+      .where('tenant', '=', ref.tenant)
+      .where('id', '=', ref.conversation)
+      .where('epoch', '=', ref.epoch)
+      .executeTakeFirst();
+    if (numDeletedRows !== 1n) throw new StaleEpochError(ref);
   });
 }
 
@@ -196,48 +217,6 @@ async function storedEnd(sql: Transaction<Schema>, ref: TurnRef, result: string)
     .where('events.type', '=', 'result')
     .executeTakeFirst();
   return row === undefined ? null : toEvent(row);
-}
-
-async function takeUnfinished(database: Database): Promise<UnfinishedTurn[]> {
-  const rows = await database.write(async (sql) => {
-    await sql
-      .updateTable('turns')
-      .set((column) => ({ epoch: column('epoch', '+', 1) }))
-      .where('ended_at', 'is', null)
-      .execute();
-    const conversations = await sql
-      .updateTable('conversations')
-      .set((column) => ({ epoch: column('epoch', '+', 1) }))
-      .where((where) =>
-        where.exists(
-          where
-            .selectFrom('turns')
-            .select('turns.id')
-            .whereRef('turns.tenant', '=', 'conversations.tenant')
-            .whereRef('turns.conversation', '=', 'conversations.id')
-            .where('turns.ended_at', 'is', null),
-        ),
-      )
-      .returningAll()
-      .execute();
-    const turns = await sql
-      .selectFrom('turns')
-      .leftJoin('claims', (join) =>
-        join.onRef('claims.tenant', '=', 'turns.tenant').onRef('claims.turn', '=', 'turns.id'),
-      )
-      .selectAll('turns')
-      .select('claims.hash')
-      .where('turns.ended_at', 'is', null)
-      .orderBy('turns.accepted_at')
-      .execute();
-    return { conversations, turns };
-  });
-  const name = (tenant: string, conversation: string) => JSON.stringify([tenant, conversation]);
-  const conversations = new Map(rows.conversations.map((row) => [name(row.tenant, row.id), toConversation(row)]));
-  return rows.turns.flatMap((row) => {
-    const conversation = conversations.get(name(row.tenant, row.conversation));
-    return conversation ? [{ turn: toTurn(row), conversation, claimed: row.hash !== null }] : [];
-  });
 }
 
 /** Commits a row: what is rolled back never reaches the disk and would not find it full. */

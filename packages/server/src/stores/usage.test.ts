@@ -16,7 +16,7 @@ test('a call, its day and what its turn has reserved change together or not at a
   const { usage, budgets } = storesOf(database, systemClock);
   const call = { ...aCall('a'), costUsd: 0.5 };
   const ever = { tenant: null, key: null, from: '1970-01-01', to: '9999-12-31' };
-  await budgets.reserve({ turn: call.ref, key: call.key }, 2, []);
+  await budgets.reserve({ turn: call.ref, key: call.key, node: 'node-1' }, 2, []);
   for (const [event, table] of [
     ['insert', 'usage'],
     ['insert', 'usage_days'],

@@ -6,7 +6,10 @@ import { claimContract } from './claim-store.ts';
 import type { MakeStore } from './contract.ts';
 import { conversationStoreContract } from './conversation-store.ts';
 import { imageStoreContract } from './image-store.ts';
+import { jobOrderContract } from './job-order.ts';
+import { jobStoreContract } from './job-store.ts';
 import { keyStoreContract } from './key-store.ts';
+import { nodeStoreContract } from './node-store.ts';
 import { retentionContract } from './retention.ts';
 import { stopStoreContract } from './stop-store.ts';
 import { tenancyContract } from './tenancy.ts';
@@ -16,6 +19,7 @@ import { transcriptStoreContract } from './transcript-store.ts';
 import { turnStatesContract } from './turn-states.ts';
 import { turnStoreContract } from './turn-store.ts';
 import { usageStoreContract } from './usage-store.ts';
+import { webhookStoresContract } from './webhook-stores.ts';
 
 /** Everything that is kept, over one database. */
 export type KeptStores = Omit<Stores, 'close'>;
@@ -35,7 +39,11 @@ export function storeContracts(makeStores: MakeStore<KeptStores>): void {
   budgetStoreContract(makeStores);
   keyStoreContract(makeStores);
   stopStoreContract(makeStores);
+  nodeStoreContract(makeStores);
   tenantStoreContract(makeStores);
   auditStoreContract(makeStores);
+  webhookStoresContract(makeStores);
+  jobStoreContract(makeStores);
+  jobOrderContract(makeStores);
   tenancyContract(makeStores);
 }

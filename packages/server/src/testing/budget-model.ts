@@ -116,7 +116,7 @@ async function run({ budgets, usage }: Stores, name: string, steps: readonly Ste
   for (const one of steps) {
     const at = named(one.turn);
     if (one.do === 'reserve') {
-      const reserver = { turn: at, key: one.key };
+      const reserver = { turn: at, key: one.key, node: 'node-1' };
       const limits = one.limits.map((limit) => ({ ...limit, account: within(limit.account) }));
       strictEqual(await budgets.reserve(reserver, one.usd, limits), model.reserve(reserver, one.usd, limits));
     } else if (one.do === 'record') {

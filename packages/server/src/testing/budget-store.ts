@@ -28,7 +28,11 @@ const aTurn = (turn: string, part: Partial<TurnName> = {}): TurnName => ({
   ...part,
 });
 
-const by = (turn: string, part: Partial<TurnName> = {}, key = 'key-1'): Reserver => ({ turn: aTurn(turn, part), key });
+const by = (turn: string, part: Partial<TurnName> = {}, key = 'key-1'): Reserver => ({
+  turn: aTurn(turn, part),
+  key,
+  node: 'node-1',
+});
 
 const limit = (usd: number, part: Partial<Account> = {}): Limit => ({ account: { ...everything, ...part }, usd });
 
@@ -205,7 +209,7 @@ const releasing: Promises<Stores> = {
         names.push(ref, { ...ref, tenant: tenant === 'other' ? 'default' : 'other' });
       }
     }
-    for (const turn of names) await budgets.reserve({ turn, key: 'key-1' }, 1, []);
+    for (const turn of names) await budgets.reserve({ turn, key: 'key-1', node: 'node-1' }, 1, []);
     await budgets.releaseEnded();
     const kept: string[] = [];
     for (const turn of names) {

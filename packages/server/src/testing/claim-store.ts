@@ -28,7 +28,7 @@ const promises: Promises<TurnStore> = {
     for (const result of results) if (result.status === 'rejected') strictEqual(result.reason.name, 'ClaimTakenError');
     const logs = await Promise.all(names.map((name) => store.read('default', name, 0, 10)));
     strictEqual(logs.filter((log) => log.length > 0).length, 1);
-    const [unfinished, ...more] = await store.takeUnfinished();
+    const [unfinished, ...more] = await store.takeUnfinished('node-2');
     deepStrictEqual(more, []);
     const found = await store.claimed('default', 'key-1', 'once', now);
     deepStrictEqual(found, { hash: 'hash of once', turn: unfinished?.turn });
@@ -126,6 +126,6 @@ const promises: Promises<TurnStore> = {
     strictEqual(await store.sweepClaims(expiresAt, 2), 2);
     strictEqual(await store.sweepClaims(expiresAt, 2), 1);
     strictEqual((await store.claimed('default', 'key-1', 'claim 3', expiresAt))?.turn.ref.turn, 'turn of c3');
-    strictEqual((await store.takeUnfinished()).filter(({ claimed }) => claimed).length, 1);
+    strictEqual((await store.takeUnfinished('node-2')).filter(({ claimed }) => claimed).length, 1);
   },
 };

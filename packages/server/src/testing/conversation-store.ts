@@ -24,6 +24,25 @@ const promises: Promises<ConversationStores> = {
     strictEqual(await conversations.get('default', 'd'), null);
   },
 
+  'of many conversations at once it is told how they stand, of a tenant and of those that are there': async ({
+    conversations,
+    turns,
+  }) => {
+    const { ref } = await turns.accept(anAccept('c', 'default', [aText('a'), aText('b')]));
+    await turns.accept(anAccept('d'));
+    await turns.accept(anAccept('c', 'other'));
+    await turns.finish(ref, anEnd);
+    const ids = [...Array.from({ length: 2500 }, (_, index) => `none ${index}`), 'd', 'c'];
+    const heads = await conversations.heads('default', ids);
+    for (const head of heads) {
+      const { id, sdkSession, status, lastSeq } = (await conversations.get('default', head.id))!;
+      deepStrictEqual(head, { id, sdkSession, status, lastSeq });
+    }
+    deepStrictEqual(Object.fromEntries(heads.map(({ id, lastSeq }) => [id, lastSeq])), { c: 3, d: 0 });
+    deepStrictEqual(await conversations.heads('nobody', ids), []);
+    deepStrictEqual(await conversations.heads('default', []), []);
+  },
+
   'of fifty that start one id at once, one does': async ({ turns }) => {
     const starts = Array.from({ length: 50 }, (_, index) => {
       const one = anAccept('c');

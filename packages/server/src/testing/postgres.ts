@@ -60,7 +60,7 @@ export async function postgresForTests(): Promise<PostgresForTests> {
     open(t, url, given = {}) {
       const bounds = { ...postgresBounds, ...generous, ...given };
       const connection = connectPostgres(url, bounds);
-      const database = createPostgresDatabase({ connection, clock: systemClock, bounds, hold: null });
+      const database = createPostgresDatabase({ connection, clock: systemClock, bounds });
       if (t === null) closing.push(() => database.close());
       else t.after(() => database.close());
       return storesOf(database, systemClock);

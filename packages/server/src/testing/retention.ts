@@ -68,7 +68,7 @@ const forks: Promises<ConversationStores> = {
     deepStrictEqual(await images.ofConversation('default', 'fork'), before.images);
     strictEqual(before.events.length, 4);
     deepStrictEqual(await kept(stores, ref), before);
-    deepStrictEqual(await turns.takeUnfinished(), []);
+    deepStrictEqual(await turns.takeUnfinished('node-2'), []);
   },
 
   'what either does later does not show in the other': async (stores) => {

@@ -1,13 +1,18 @@
 import type { TurnRef } from '../engine/ports.ts';
 import type { Stores } from '../stores/stores.ts';
 import { anEntry } from './audit-entries.ts';
+import { aJob, toldOf } from './job-samples.ts';
 import { aKey } from './key-store.ts';
 import { aStop } from './stop-store.ts';
 import { aClaim, aNext, aText, anAccept, anApproval, anEnd } from './turns.ts';
 import { aCall } from './usage-store.ts';
+import { aDelivery, asStored } from './webhook-stores.ts';
 
 /** All stores there are, over one database. */
 export type AllStores = Omit<Stores, 'close'>;
+
+/** Those that keep something of tenants. */
+export type OfTenants = Exclude<keyof AllStores, 'nodes'>;
 
 const at = 1_700_000_002_000;
 
@@ -25,6 +30,15 @@ const callOf = (tenant: string, id: string, costUsd: number) => ({ ...aCall(id, 
 /** Gives a tenant something in every store: `c` waits for an approval, `d` is idle, `old` is to end. */
 export async function seed(stores: AllStores, tenant: string, index: number): Promise<void> {
   const { turns, approvals, images, transcripts, usage, keys, tenants, budgets, stops, tickets, audit } = stores;
+  const { deliveries, webhookSecrets } = stores;
+  for (const id of ['job', 'done']) {
+    await stores.jobs.create(
+      aJob(id, { tenant, key: 'key-1', webhookUrl: `https://${tenant}/` }),
+      10,
+      aClaim(id),
+      anEntry(id, tenant),
+    );
+  }
   const line = anEntry(`line of ${tenant}`, tenant);
   await tenants.create({ id: tenant, createdAt: index, budgets: null }, line);
   await keys.create(aKey('key-1', { tenant, createdAt: index }), `first of ${tenant}`, line);
@@ -44,10 +58,13 @@ export async function seed(stores: AllStores, tenant: string, index: number): Pr
   for (const subpath of ['', 'side'])
     await transcripts.append({ tenant, session: 's', subpath }, [{ uuid: 'u', tenant }]);
   await usage.record(callOf(tenant, 'call', index));
-  await budgets.reserve({ turn: ref, key: 'key-1' }, 1000 + index, []);
+  await budgets.reserve({ turn: ref, key: 'key-1', node: 'node-1' }, 1000 + index, []);
   await stops.add(aStop(`stop of ${tenant}`, { tenant, key: 'key-1', conversation: 'c' }), line);
   await tickets.put(`ticket of ${tenant}`, { tenant, key: 'key-1', secretHash: null, expiresAt: 1 });
   await audit.append([line]);
+  for (const id of ['one', 'two']) await deliveries.add(aDelivery(id, { tenant, body: tenant }));
+  const sealed = { sealed: `first of ${tenant}`, createdAt: index, createdBy: 'admin' };
+  await webhookSecrets.rotate(tenant, sealed, 0, line);
 }
 
 const allow = (tenant: string) => ({
@@ -60,14 +77,13 @@ const allow = (tenant: string) => ({
 type Change = (stores: AllStores, tenant: string) => Promise<unknown>;
 
 /** Every changing method, each as a change of what `seed` made. They are done in this order. */
-export const changes: Record<keyof AllStores, Readonly<Record<string, Change>>> = {
+export const changes: Record<OfTenants, Readonly<Record<string, Change>>> = {
   approvals: {
     request: ({ approvals }, tenant) => {
       const ref = refOf(tenant, 'c');
       return approvals.request(ref, ...anApproval(ref, 'four'));
     },
     decide: ({ approvals }, tenant) => approvals.decide(tenant, 'approval one', allow(tenant), anEntry('a', tenant)),
-    expireTurn: async ({ approvals }, tenant) => approvals.expireTurn(tenant, 'turn of c', at),
   },
   images: {
     before: async ({ images }, tenant) => images.before(refOf(tenant, 'c'), 'another', tenant),
@@ -78,7 +94,7 @@ export const changes: Record<keyof AllStores, Readonly<Record<string, Change>>> 
   budgets: {
     reserve: async ({ budgets }, tenant) => {
       const account = { tenant, key: 'key-1', conversation: 'c', since: 0 };
-      return budgets.reserve({ turn: refOf(tenant, 'c'), key: 'key-1' }, 9, [{ account, usd: 5000 }]);
+      return budgets.reserve({ turn: refOf(tenant, 'c'), key: 'key-1', node: 'node-1' }, 9, [{ account, usd: 5000 }]);
     },
     release: async ({ budgets }, tenant) => budgets.release(refOf(tenant, 'c')),
   },
@@ -86,15 +102,19 @@ export const changes: Record<keyof AllStores, Readonly<Record<string, Change>>> 
     append: ({ turns }, tenant) =>
       turns.append(refOf(tenant, 'c'), at, [aText('more')], 'running', [anEntry('more', tenant)]),
     count: async ({ turns }, tenant) => turns.count(refOf(tenant, 'c'), { batches: 7, activeMs: 7 }),
+    askStop: ({ turns }, tenant) => turns.askStop(tenant, 'c'),
+    giveUp: ({ turns }, tenant) => turns.giveUp(refOf(tenant, 'c')),
     finish: ({ turns }, tenant) => {
       const files = [{ path: 'file', content: tenant }];
       return turns.finish(refOf(tenant, 'c'), { ...anEnd, nothingRan: true, files });
     },
     acceptNext: ({ turns }, tenant) => turns.acceptNext({ ...aNext('c', 'next', tenant), claim: aClaim('claim') }),
+    withdraw: ({ turns }, tenant) => turns.withdraw({ ...refOf(tenant, 'c'), turn: 'next', epoch: 2 }),
   },
   conversations: {
     fork: ({ conversations }, tenant) =>
       conversations.fork({ tenant, from: 'd', epoch: 1, id: 'fork', key: 'key-1', sdkSession: 'fork', at }),
+    end: ({ conversations }, tenant) => conversations.end(tenant, 'd'),
     bury: ({ conversations }, tenant) => conversations.bury(tenant, 'old'),
     delete: ({ conversations }, tenant) => conversations.delete(tenant, 'd'),
   },
@@ -115,10 +135,27 @@ export const changes: Record<keyof AllStores, Readonly<Record<string, Change>>> 
   stops: {
     lift: ({ stops }, tenant) => stops.lift(`stop of ${tenant}`, () => anEntry('lift', tenant)),
   },
+  jobs: {
+    create: ({ jobs }, tenant) => jobs.create(aJob('new', { tenant }), 10, aClaim('new'), anEntry('new', tenant)),
+    cancel: ({ jobs }, tenant) => jobs.cancel(tenant, 'done', at, toldOf('done', tenant)),
+  },
   tickets: {
     take: ({ tickets }, tenant) => tickets.take(`ticket of ${tenant}`, 0),
   },
   audit: {
     append: async ({ audit }, tenant) => audit.append([anEntry('line', tenant)]),
+  },
+  deliveries: {
+    add: async ({ deliveries }, tenant) => deliveries.add(aDelivery('three', { tenant })),
+    failed: async ({ deliveries }, tenant) =>
+      deliveries.failed(asStored('one', { tenant }), { problem: 'timeout', status: null }, at, null),
+    redeliver: ({ deliveries }, tenant) => deliveries.redeliver(tenant, 'one', at, anEntry('again', tenant)),
+    delivered: async ({ deliveries }, tenant) => deliveries.delivered(asStored('two', { tenant }), 200, at),
+  },
+  webhookSecrets: {
+    rotate: ({ webhookSecrets }, tenant) => {
+      const sealed = { sealed: `second of ${tenant}`, createdAt: at, createdBy: 'admin' };
+      return webhookSecrets.rotate(tenant, sealed, at, anEntry('secret', tenant));
+    },
   },
 };

@@ -1,7 +1,8 @@
 import { deepStrictEqual, notDeepStrictEqual, ok, strictEqual } from 'node:assert/strict';
 import { StaleEpochError } from '../engine/ports.ts';
 import { declare, type MakeStore } from './contract.ts';
-import { changes, seed, type AllStores } from './tenancy-changes.ts';
+import { toldOf } from './job-samples.ts';
+import { changes, seed, type AllStores, type OfTenants } from './tenancy-changes.ts';
 
 /** What all stores together promise about tenants. */
 export function tenancyContract(makeStores: MakeStore<AllStores>): void {
@@ -9,16 +10,19 @@ export function tenancyContract(makeStores: MakeStore<AllStores>): void {
 }
 
 /** What is read through one tenant, by every reading method that names one. */
-const readers: Record<keyof AllStores, (stores: AllStores, tenant: string) => Promise<unknown>> = {
+const readers: Record<OfTenants, (stores: AllStores, tenant: string) => Promise<unknown>> = {
   turns: ({ turns }, tenant) =>
     Promise.all([
       ...['c', 'd', 'old'].map((id) => turns.get(tenant, `turn of ${id}`)),
       ...['c', 'd', 'old', 'fork'].map((id) => turns.read(tenant, id, 0, 100)),
       turns.claimed(tenant, 'key-1', 'claim', 0),
+      turns.ofNode('node-1').then((refs) => refs.filter((ref) => ref.tenant === tenant)),
+      turns.askedToStop('node-1').then((asked) => asked.filter((one) => one.tenant === tenant)),
     ]),
   conversations: ({ conversations }, tenant) =>
     Promise.all([
       ...['c', 'd', 'old', 'fork'].map((id) => conversations.get(tenant, id)),
+      conversations.heads(tenant, ['c', 'd', 'old', 'fork']),
       conversations.list({ tenant, key: null, kind: 'query', before: null, limit: 100 }),
       conversations.list({ tenant, key: 'key-1', kind: 'query', before: { createdAt: 9e15, id: '' }, limit: 100 }),
     ]),
@@ -29,6 +33,7 @@ const readers: Record<keyof AllStores, (stores: AllStores, tenant: string) => Pr
       approvals.list({ tenant, key: 'key-1', status: 'pending', before: { createdAt: 9e15, id: '' }, limit: 100 }),
       approvals.ofTurn(tenant, 'turn of c'),
       approvals.rules(tenant, 'c'),
+      approvals.settledOf(['one', 'two'].map((name) => ({ tenant, id: `approval ${name}` }))),
     ]),
   images: ({ images }, tenant) =>
     Promise.all(['c', 'd'].flatMap((id) => [images.ofConversation(tenant, id), images.pathsOf(tenant, id)])),
@@ -65,9 +70,22 @@ const readers: Record<keyof AllStores, (stores: AllStores, tenant: string) => Pr
   },
   // Of all tenants, each of which is named in it.
   stops: async ({ stops }, tenant) => (await stops.list()).filter((stop) => stop.tenant === tenant),
+  jobs: ({ jobs }, tenant) =>
+    Promise.all([
+      ...['job', 'done', 'new'].flatMap((id) => [jobs.get(tenant, id), jobs.request(tenant, id)]),
+      jobs.claimed(tenant, 'key-1', 'job', 0),
+      jobs.list({ tenant, key: null, status: null, before: null, limit: 100 }),
+      jobs.list({ tenant, key: 'key-1', status: 'queued', before: { createdAt: 9e15, id: '' }, limit: 100 }),
+    ]),
   // A ticket is read by taking it, which is a change.
   tickets: async () => null,
   audit: ({ audit }, tenant) => audit.read(tenant, 0, 1000),
+  deliveries: ({ deliveries }, tenant) =>
+    Promise.all([
+      deliveries.list({ tenant, state: null, before: null, limit: 100 }),
+      deliveries.list({ tenant, state: 'pending', before: { createdAt: 9e15, id: '' }, limit: 100 }),
+    ]),
+  webhookSecrets: ({ webhookSecrets }, tenant) => webhookSecrets.get(tenant),
 };
 
 async function snapshot(stores: AllStores, tenant: string): Promise<Record<string, unknown>> {
@@ -140,20 +158,54 @@ function refusal(error: unknown): null {
   return null;
 }
 
+/** Runs jobs of whatever tenants, and gives what was shown of them. */
+async function runJobs({ jobs }: AllStores): Promise<unknown[][]> {
+  const taken = [];
+  for (const at of [8e15, 9e15]) {
+    const job = await jobs.take({ node: 'node-1', at, perTenant: 0, conversation: 'run' });
+    if (job !== null) taken.push({ ...job, node: 'node-1' });
+  }
+  const running = await jobs.running('node-1');
+  const [first, second] = taken;
+  ok(first && second);
+  await jobs.begun(first);
+  await jobs.cancelRun(second.tenant, 'run');
+  await jobs.retry(first, { runAt: 1, counts: true, error: '', code: 'not_ready' });
+  const lost = await jobs.takeLost('node-2');
+  const end = { status: 'completed', at: 1, begun: true, error: null, code: null } as const;
+  await jobs.finish({ ...second, node: 'node-2' }, end, toldOf('end', second.tenant));
+  ok((await jobs.sweep(9e15, 100)) > 0);
+  return [taken, running, lost];
+}
+
+/** The list of nodes is of no tenant. */
+async function beatAll({ nodes }: AllStores): Promise<void> {
+  await nodes.join('node-1', 'place');
+  await nodes.beat('node-1');
+  const [seen] = await nodes.list();
+  strictEqual(await nodes.evict({ id: 'node-1', beat: (seen?.beat ?? 0) + 1 }), false);
+  deepStrictEqual(await nodes.evictPlace('place'), ['node-1']);
+  await nodes.leave('node-1');
+}
+
 /** What is done for all tenants at once names each row's own. */
-async function sweepAll({ turns, conversations, approvals, keys, budgets, tickets }: AllStores): Promise<void> {
+async function sweepAll(stores: AllStores): Promise<void> {
+  const { turns, conversations, approvals, keys, budgets, tickets, deliveries } = stores;
+  await beatAll(stores);
   const rows: unknown[][] = [
     await keys.changedSince(0),
     await conversations.listEnded(9e15, 1000),
-    await turns.takeUnfinished(),
+    await turns.takeUnfinished('node-2'),
     await approvals.expire(9e15, 1000),
-    await approvals.settledSince(0),
+    [await deliveries.take({ now: 9e15, until: 9e15, exceptHosts: ['x'], exceptTenants: ['x'] })],
   ];
+  rows.push(...(await runJobs(stores)));
   for (const found of rows) {
     ok(found.length > 0);
     for (const row of found) strictEqual(marks(row).size <= 1, true, JSON.stringify(row));
   }
   ok((await turns.sweepClaims(9e15, 1000)) > 0);
+  ok((await deliveries.sweep(9e15, 1000)) > 0);
   await budgets.releaseEnded();
   await tickets.sweep(-1);
   await turns.check();

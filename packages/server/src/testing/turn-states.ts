@@ -73,7 +73,7 @@ const promises: Promises<ConversationStores> = {
     const { ref } = await turns.accept(anAccept('c'));
     await turns.begin(ref, at);
     await turns.append(ref, at, [aText('a')], 'waiting');
-    const [taken] = await turns.takeUnfinished();
+    const [taken] = await turns.takeUnfinished('node-2');
     const now = taken?.turn.ref as TurnRef;
     strictEqual(taken?.turn.state, 'waiting');
     strictEqual(taken.conversation.status, 'waiting');
@@ -91,7 +91,7 @@ const promises: Promises<ConversationStores> = {
     const { ref: other } = await turns.accept(anAccept('a', 'other'));
     await turns.begin(ref, at);
     await turns.count(ref, { batches: 2, activeMs: 1234 });
-    const taken = await turns.takeUnfinished();
+    const taken = await turns.takeUnfinished('node-2');
     strictEqual(taken.length, 2);
     for (const [old, claimed] of [
       [ref, true],

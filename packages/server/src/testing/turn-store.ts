@@ -51,7 +51,7 @@ const promises: Promises<TurnStore> = {
       /exists already/,
     );
     deepStrictEqual(texts(await all(store, ref)), [[1, 'first']]);
-    strictEqual((await store.takeUnfinished()).length, 1);
+    strictEqual((await store.takeUnfinished('node-2')).length, 1);
   },
 
   'an acceptance that fails half-way leaves nothing': async (store) => {
@@ -150,7 +150,7 @@ const promises: Promises<TurnStore> = {
       { seq: 2, turn: ref.turn, at: anEnd.at, body: { type: 'result', result: anEnd.result, code: null } },
     ]);
     await isStale(store, ref);
-    deepStrictEqual(await store.takeUnfinished(), []);
+    deepStrictEqual(await store.takeUnfinished('node-2'), []);
   },
 
   'an end that is told again, as its answer was lost, is the same end': async (store) => {
@@ -162,7 +162,7 @@ const promises: Promises<TurnStore> = {
     const next = await store.acceptNext(aNext('c', 'another turn'));
     deepStrictEqual(await store.finish(ref, anEnd), event);
     strictEqual((await all(store, ref)).length, 3);
-    strictEqual((await store.takeUnfinished())[0]?.turn.ref.turn, next?.ref.turn);
+    strictEqual((await store.takeUnfinished('node-2'))[0]?.turn.ref.turn, next?.ref.turn);
   },
 
   'a turn can end before it began': async (store) => {
@@ -178,7 +178,7 @@ const promises: Promises<TurnStore> = {
     const { ref: ended } = await store.accept(anAccept('c'));
     await store.begin(running, at);
     await store.finish(ended, anEnd);
-    const taken = await store.takeUnfinished();
+    const taken = await store.takeUnfinished('node-2');
     deepStrictEqual(taken.map(({ turn }) => turn.ref.conversation).toSorted(), ['a', 'b']);
     await isStale(store, accepted);
     await isStale(store, running);
@@ -187,11 +187,11 @@ const promises: Promises<TurnStore> = {
       await store.begin(ref, at);
       await store.append(ref, at, [aText('y')]);
     }
-    const again = await store.takeUnfinished();
+    const again = await store.takeUnfinished('node-2');
     strictEqual(again.length, 2);
     for (const { turn } of taken) await isStale(store, turn.ref);
     for (const { turn } of again) await store.finish(turn.ref, { ...anEnd, state: 'interrupted' });
-    deepStrictEqual(await store.takeUnfinished(), []);
+    deepStrictEqual(await store.takeUnfinished('node-2'), []);
     deepStrictEqual(texts(await store.read('other', 'b', 0, 10)), [
       [1, 'x'],
       [2, 'y'],
@@ -274,7 +274,7 @@ function run(store: TurnStore): (steps: readonly Step[]) => Promise<void> {
         known.events.push([known.events.length + 1, 'result']);
         known.ended = true;
       } else if (action === 'take') {
-        for (const { ref } of (await store.takeUnfinished()).map(({ turn }) => turn)) {
+        for (const { ref } of (await store.takeUnfinished('node-2')).map(({ turn }) => turn)) {
           const taken = model.get(`${ref.tenant} ${ref.conversation}`);
           if (taken) taken.ref = ref;
         }

@@ -87,10 +87,8 @@ export interface ApprovalStore {
   ): Promise<Approval | null>;
   /** Sets pending ones whose time has passed to expired and gives up to `limit` of them. */
   expire(now: number, limit: number): Promise<Approval[]>;
-  /** Sets the pending ones of a turn to expired. */
-  expireTurn(tenant: string, turn: string, at: number): Promise<void>;
-  /** Those that were decided, expired or cancelled at or after a time. */
-  settledSince(at: number): Promise<Approval[]>;
+  /** Of these, those that were decided, expired or cancelled. */
+  settledOf(approvals: readonly Pick<Approval, 'tenant' | 'id'>[]): Promise<Approval[]>;
   /** The rules that humans have given in a conversation. */
   rules(tenant: string, conversation: string): Promise<string[]>;
 }

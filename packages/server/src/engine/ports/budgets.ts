@@ -31,6 +31,7 @@ export type TurnName = Omit<TurnRef, 'epoch'>;
 export interface Reserver {
   readonly turn: TurnName;
   readonly key: string;
+  readonly node: string;
 }
 
 /**
@@ -50,6 +51,6 @@ export interface BudgetStore {
   release(turn: TurnName): Promise<void>;
   /** How an account stands, without what the turn `except` has reserved. */
   standing(account: Account, except: TurnName | null): Promise<Standing>;
-  /** Ends the reservations of all turns that have an end or are not there: for the start of the only node. */
+  /** Ends the reservations that nodes which are not in the list have left of turns that have an end or are not there. */
   releaseEnded(): Promise<void>;
 }

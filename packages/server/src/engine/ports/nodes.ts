@@ -1,5 +1,3 @@
-import type { UnfinishedTurn } from './store.ts';
-
 /** A node of the service as the others see it. */
 export interface NodeRecord {
   /** Made anew with every start, and whenever the node has lost its lease. */
@@ -9,19 +7,20 @@ export interface NodeRecord {
 }
 
 /**
- * Who serves, and whose each running turn is. A lease is no time in the store: whoever has seen the same `beat` of a node
- * for the length of a lease, by its own clock that only grows, may take over from it, so that no wall clock is trusted.
+ * The nodes that serve. A lease is no time in the store: whoever has seen the same `beat` of a node for the length of a
+ * lease, by its own clock that only grows, may remove it, so that no wall clock is trusted. What was a node's that is not
+ * in the list is nobody's, and whoever comes first takes it (`TurnStore.takeUnfinished`).
  */
 export interface NodeStore {
-  join(id: string): Promise<void>;
-  /** Raises the beat of a node. False when it is not there any more: others have taken over what it ran. */
+  /** Puts a node into the list. `place` names the data directory that it alone may use. */
+  join(id: string, place: string): Promise<void>;
+  /** Raises the beat of a node. False when it is not there any more: what it ran is not its own. */
   beat(id: string): Promise<boolean>;
   list(): Promise<NodeRecord[]>;
-  /** Says that nothing runs on a node any more: whoever sees it takes over at once what is left of it. */
+  /** Removes a node, if it is there, whose beat is still the one that was seen. False when it is another one. */
+  evict(seen: NodeRecord): Promise<boolean>;
+  /** Removes the nodes of a place and gives their ids: whoever has its lock knows that they are dead. */
+  evictPlace(place: string): Promise<string[]>;
+  /** Removes a node by its own wish: nothing runs on it any more. */
   leave(id: string): Promise<void>;
-  /**
-   * Takes over from a node whose beat is still the one that was seen: removes it, and gives its turns without an end to
-   * the node `by`, with raised epochs. Null, with nothing changed, when its beat is another one or it is not there.
-   */
-  takeOver(seen: NodeRecord, by: string): Promise<UnfinishedTurn[] | null>;
 }

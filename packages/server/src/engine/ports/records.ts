@@ -3,7 +3,11 @@ import type { TurnRef } from './store.ts';
 
 /** Claude Code's own transcript entries, by tenant and session. Opaque JSON; `uuid` makes a repeated entry harmless. */
 export interface TranscriptStore {
-  append(key: TranscriptKey, entries: readonly TranscriptEntry[]): Promise<void>;
+  /**
+   * Appends for a turn, or between it and the next one of its conversation. Throws `StaleEpochError` when the conversation
+   * has another epoch by now. Without a writer nobody else may know the session.
+   */
+  append(key: TranscriptKey, entries: readonly TranscriptEntry[], writer?: TurnRef): Promise<void>;
   /** All entries in order of append, or null when there are none. */
   load(key: TranscriptKey): Promise<TranscriptEntry[] | null>;
   /** True when the session has a main transcript. */

@@ -118,6 +118,17 @@ export interface RunHost {
   ended(view: WorkspaceView): Promise<void>;
 }
 
+/**
+ * The reason with which the signal of a run is aborted that is not this node's any more: its process is killed at once,
+ * and nothing that it says from then on is stored.
+ */
+export class RunLostError extends Error {
+  constructor() {
+    super('the turn may be another node’s by now');
+    this.name = 'RunLostError';
+  }
+}
+
 /** How a run ended, as far as the runner can tell. */
 export interface RunEnd {
   /** `interrupted`: the signal was aborted. `stopped`: `batchEnded` said so. */
@@ -166,12 +177,15 @@ export interface Runner {
   refuse(who: Pick<TurnRef, 'tenant'> & Pick<RunOrder, 'key'>, timeLeftMs: number): SallyportError | null;
   notComing(): void;
   /**
-   * Runs one turn. Resolves when its process has ended or was given back; aborting the signal stops it within seconds.
+   * Runs one turn. Resolves when its process has ended or was given back; aborting the signal stops it within seconds,
+   * with `RunLostError` at once.
    * Rejects with `overloaded`, `workspace_not_accessible`, `isolation_unavailable` or `agent_crashed` when it could not run.
    */
   run(order: RunOrder, host: RunHost, signal: AbortSignal): Promise<RunEnd>;
   /** Where a turn stands in the transcript of a session. */
   transcriptState(tenant: string, session: string, messageUuid: string): Promise<TranscriptState>;
+  /** False when a process was started with the kept files of a session, and its own were not kept after it. */
+  areFilesKept(tenant: string, session: string): Promise<boolean>;
   /**
    * Starts the process of a conversation that is about to go on, unless it is there already or there is no place. Nothing
    * is said to it. Resolves when it is there, or is not to be; never rejects.

@@ -1,4 +1,12 @@
-import type { ErrorCode, LogEvent, LogEventBody, PermissionMode, RunResult, ToolName } from '@sallyport/protocol';
+import type {
+  ConversationKind,
+  ErrorCode,
+  LogEvent,
+  LogEventBody,
+  PermissionMode,
+  RunResult,
+  ToolName,
+} from '@sallyport/protocol';
 import type { AuditEntry } from './guard.ts';
 
 /** Names one turn and the right to write it. Every write names the epoch and is refused when another writer has taken over. */
@@ -33,7 +41,7 @@ export interface ConversationRecord {
   readonly id: string;
   /** Name of the key that owns it. */
   readonly key: string;
-  readonly kind: 'query' | 'conversation';
+  readonly kind: ConversationKind;
   readonly profile: Profile;
   readonly limits: TurnLimits;
   /** Claude Code's own session id, a UUID. */
@@ -68,6 +76,8 @@ export interface StoredConversation extends ConversationRecord {
 export interface AcceptTurn {
   readonly conversation: ConversationRecord;
   readonly turn: string;
+  /** The node that will run it. */
+  readonly node: string;
   /** The parsed request, kept for replay and audit. */
   readonly request: unknown;
   readonly at: number;
@@ -98,6 +108,8 @@ export interface AcceptNextTurn {
   readonly tenant: string;
   readonly conversation: string;
   readonly turn: string;
+  /** The node that will run it. */
+  readonly node: string;
   readonly request: unknown;
   readonly at: number;
   readonly events: readonly LogEventBody[];
@@ -117,16 +129,21 @@ export interface ConversationFilter {
   readonly tenant: string;
   /** Null: of every key of the tenant. */
   readonly key: string | null;
-  readonly kind: 'query' | 'conversation';
+  readonly kind: ConversationKind;
   /** Only those before this place of the order, newest activity last; null: from the newest. */
   readonly before: { readonly createdAt: number; readonly id: string } | null;
   readonly limit: number;
 }
 
+/** Of a conversation, what tells whoever follows it that there is something new. `sdkSession` tells it from another one of its id. */
+export type ConversationHead = Pick<StoredConversation, 'id' | 'sdkSession' | 'status' | 'lastSeq'>;
+
 /** Conversations as a whole. */
 export interface ConversationStore {
   /** Null when there is none of this tenant. */
   get(tenant: string, id: string): Promise<StoredConversation | null>;
+  /** How those of these conversations stand that are there, in no order. */
+  heads(tenant: string, ids: readonly string[]): Promise<ConversationHead[]>;
   /** Newest first, by creation. */
   list(filter: ConversationFilter): Promise<StoredConversation[]>;
   /** Deletes a conversation with all that belongs to it; the usage stays. False when there was none. */
@@ -136,6 +153,8 @@ export interface ConversationStore {
    * when a turn of the other one runs or its epoch is not `epoch` any more. Throws `ConversationExistsError`.
    */
   fork(fork: Fork): Promise<StoredConversation | null>;
+  /** Ends a conversation for good, so that it has no next turn. False while a turn runs; true when there is none. */
+  end(tenant: string, id: string): Promise<boolean>;
   /** Ends up to `limit` idle conversations without activity since `before` and gives them. */
   endIdle(before: number, limit: number): Promise<{ tenant: string; id: string; sdkSession: string }[]>;
   /** Up to `limit` ended conversations without activity since `before`. */
@@ -199,9 +218,11 @@ export interface TurnStore {
   count(ref: TurnRef, counters: TurnCounters): Promise<void>;
   /**
    * Ends the turn exactly once: its state, its `result` event, the conversation's idle state, its pending approvals
-   * (`cancelled`), its claim and the given files in one transaction.
+   * (`expired` when it ends as `timeout`, else `cancelled`), its claim and the given files in one transaction.
    */
   finish(ref: TurnRef, end: TurnEnd): Promise<LogEvent>;
+  /** Deletes the conversation of a turn of which nothing has run, as if it had never been accepted. */
+  withdraw(ref: TurnRef): Promise<void>;
   /** Null when the tenant has no such turn. */
   get(tenant: string, turn: string): Promise<StoredTurn | null>;
   /** The turn under an `Idempotency-Key` that has not expired; null when there is none. */
@@ -215,8 +236,16 @@ export interface TurnStore {
   sweepClaims(now: number, limit: number): Promise<number>;
   /** Up to `limit` events after `seq`, in order. */
   read(tenant: string, conversation: string, after: number, limit: number): Promise<LogEvent[]>;
-  /** Turns without an end, of all tenants, with a raised epoch: for the start of the only node. */
-  takeUnfinished(): Promise<UnfinishedTurn[]>;
+  /** Gives the turns without an end that are of no node in the list to this one, of all tenants, with raised epochs. */
+  takeUnfinished(by: string): Promise<UnfinishedTurn[]>;
+  /** The turns without an end of a node, of all tenants. */
+  ofNode(node: string): Promise<TurnRef[]>;
+  /** Says that nobody runs a turn, so that the next one who looks takes it. Nothing, when another writer has taken over. */
+  giveUp(ref: TurnRef): Promise<void>;
+  /** Asks whoever runs the turn of a conversation to stop it, and gives turn and node; null when none runs. */
+  askStop(tenant: string, conversation: string): Promise<{ readonly turn: string; readonly node: string } | null>;
+  /** The conversations of a node whose turn somebody wants stopped, of all tenants. */
+  askedToStop(node: string): Promise<Pick<TurnRef, 'tenant' | 'conversation'>[]>;
   /** Throws when the store cannot be written. */
   check(): Promise<void>;
 }

@@ -2,18 +2,17 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { streamEvent } from '@sallyport/protocol';
-import type { EventsRequest } from '../../engine/engine.ts';
 import { SallyportError } from '../../engine/errors.ts';
 import { closeApp } from '../close.ts';
-import { aborted, outcomeOf, resultItem, textItem } from '../engine-support.ts';
-import { bearer, eventually, listen, secretOf, testApp } from '../testing.ts';
+import { aborted, outcomeOf, resultItem, textItem, type Reading } from '../engine-support.ts';
+import { bearer, eventually, exchange, listen, secretOf, testApp } from '../testing.ts';
 
 const limit = { timeout: 20_000 };
 const url = '/api/claude/conversation/conv-1/events';
 const events = { url, headers: bearer('viewer') };
 
 /** Says `hello` and then follows a conversation in which nothing happens. */
-async function* following({ signal }: EventsRequest) {
+async function* following({ signal }: Reading) {
   yield textItem(1, 'hello');
   await aborted(signal);
 }
@@ -57,7 +56,7 @@ test('reading begins after the cursor; the header counts over the query', async 
     const answer = await app.inject({ url: `${url}${query}`, headers });
     assert.equal(answer.statusCode, 200);
     assert.match(answer.body, /data: \[DONE\]\n\n$/);
-    const asked = engine.asked.at(-1)?.rest[0] as EventsRequest;
+    const asked = engine.asked.at(-1)?.rest[0] as Reading;
     assert.deepEqual([asked.after, asked.follow], [after, follows]);
   }
   await app.close();
@@ -175,7 +174,7 @@ test('a hundred readers that leave abruptly leave nothing behind and stop nothin
     await eventually(() => engine.open === count && app.appState.readers.size === count);
     for (const socket of sockets) socket.resetAndDestroy();
     await eventually(() => engine.open === 0 && app.appState.readers.size === 0);
-    signals.push(...engine.asked.splice(0).map(({ rest }) => (rest[0] as EventsRequest).signal));
+    signals.push(...engine.asked.splice(0).map(({ rest }) => (rest[0] as Reading).signal));
   };
   await visit(1);
   const before = { timers: timers(), listeners: listeners() };
@@ -185,5 +184,38 @@ test('a hundred readers that leave abruptly leave nothing behind and stop nothin
   assert.equal(signals.length, 101);
   assert.ok(signals.every(({ aborted: left }) => left));
   assert.equal(engine.interrupted.signal.aborted, false);
+  await app.close();
+});
+
+/** The body of an answer, whose chunks must be whole. */
+function bodyOf(answer: string): string {
+  const begin = answer.indexOf('\r\n\r\n') + 4;
+  let rest = answer.slice(begin);
+  if (!/^transfer-encoding: chunked/im.test(answer.slice(0, begin))) return rest;
+  for (let body = ''; ;) {
+    const [, line = '', size = ''] = /^(([0-9a-f]+)\r\n)/.exec(rest) ?? assert.fail(`no chunk: ${rest}`);
+    const end = line.length + Number.parseInt(size, 16);
+    assert.equal(rest.slice(end, end + 2), '\r\n');
+    if (end === line.length) return body;
+    body += rest.slice(line.length, end);
+    rest = rest.slice(end + 2);
+  }
+}
+
+test('a stream is the same events over HTTP/1.1, over HTTP/1.0 and behind another answer', limit, async () => {
+  const { app } = await testApp();
+  const port = await listen(app);
+  const asked = (version: string, close = '') =>
+    `GET ${url} HTTP/${version}\r\nHost: localhost\r\nAuthorization: Bearer ${secretOf('user')}\r\n${close}\r\n`;
+  const last = asked('1.1', 'Connection: close\r\n');
+  const alone = await exchange(port, last);
+  assert.match(alone, /^transfer-encoding: chunked/im);
+  const events = bodyOf(alone);
+  assert.match(events, /^: keep-alive\n\nid: 1\.5\n[^]*data: \[DONE\]\n\n$/);
+  const old = await exchange(port, asked('1.0'));
+  assert.doesNotMatch(old, /^transfer-encoding/im);
+  assert.equal(bodyOf(old), events);
+  const both = await exchange(port, asked('1.1') + last);
+  assert.deepEqual(both.split(/(?=HTTP\/1\.1 200)/).map(bodyOf), [events, events]);
   await app.close();
 });

@@ -1,51 +1,89 @@
 import { startOfLog, StreamProjector, type StreamEvent, type StreamItem } from '@sallyport/protocol';
-import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
-import type { Clock } from '../../engine/clock.ts';
+import type { FastifyReply } from 'fastify';
 import type { Engine, RunningTurn, TurnOutcome } from '../../engine/engine.ts';
 import { SallyportError } from '../../engine/errors.ts';
+import type { Reader } from '../../engine/feed.ts';
 import { tellReplay } from '../idempotency.ts';
 import { leaveUnanswered } from '../key-watch.ts';
 import type { Handlers } from '../routes.ts';
 import type { OpenRuns } from '../runs.ts';
-import { brokenStatus, doneFrame, eventFrame, heartbeatFrame, itemFrame, Puller, sendFrames } from '../sse.ts';
+import { brokenStatus, EventStream, eventText, frameOf, itemFrame, type Frame } from '../sse.ts';
+import type { Watching } from './events.ts';
 
-/** What streams go by. */
-export interface Timing {
-  readonly clock: Clock;
-  /** Milliseconds of silence after which a stream gets a comment. */
+/** What streams of turns are made of. */
+export interface TurnWatching extends Watching {
+  /** Milliseconds of silence after which a stream begins though nothing was said. */
   readonly heartbeatMs: number;
-  /** True: a turn that ends without a result waits for a human, and goes on with the next start of the service. */
-  readonly isClosing: () => boolean;
 }
 
-function endedEarly({ isClosing }: Timing): SallyportError {
+/** True while the service closes: a turn that ends without a result then goes on with its next start. */
+function endedEarly({ isClosing }: Watching): SallyportError {
   const cause = new Error('a turn ended without a result');
   return new SallyportError(isClosing() ? 'not_ready' : 'internal', { cause });
 }
 
 /** That a run waits is told at once: it may be long. */
-const saysNothingYet = ({ event }: StreamItem): boolean =>
-  event.type === 'retry' || (event.type === 'status' && event.status !== 'queued');
+const saysSomething = ({ event }: StreamItem): boolean =>
+  event.type !== 'retry' && (event.type !== 'status' || event.status === 'queued');
 
 /**
- * Holds the first events back until one of them decides that there is an answer, or a heartbeat is due, so that a run
- * that could not happen is answered with its own status. Null: the client has left. Throws what the run failed with.
+ * Holds the first events back until one of them decides that there is an answer, so that a run that could not happen is
+ * answered with its own status; then passes all on to a stream.
  */
-async function pullHead(puller: Puller<StreamItem>, turn: RunningTurn, timing: Timing): Promise<StreamItem[] | null> {
-  const { clock, heartbeatMs } = timing;
-  const due = clock.monotonic() + heartbeatMs;
-  const held: StreamItem[] = [];
-  for (;;) {
-    const pulled = await puller.next(Math.max(0, due - clock.monotonic()));
-    if (pulled.kind === 'left') return null;
-    if (pulled.kind === 'silence') return held;
-    if (pulled.kind === 'end' || pulled.value.event.type === 'result') {
-      const { error } = await turn.ended;
-      if (error) throw error;
-    }
-    if (pulled.kind === 'end') throw endedEarly(timing);
-    held.push(pulled.value);
-    if (!saysNothingYet(pulled.value)) return held;
+class Head implements Reader {
+  readonly #held: StreamItem[] = [];
+  #ending: { readonly failure: unknown } | 'end' | null = null;
+  #stream: Reader | null = null;
+  readonly #decided = Promise.withResolvers<void>();
+
+  take(item: StreamItem, more?: boolean): boolean {
+    if (this.#stream) return this.#stream.take(item, more);
+    this.#held.push(item);
+    if (saysSomething(item)) this.#decided.resolve();
+    return true;
+  }
+
+  end(): void {
+    if (this.#stream) this.#stream.end();
+    this.#ending = 'end';
+    this.#decided.resolve();
+  }
+
+  fail(failure: unknown): void {
+    if (this.#stream) this.#stream.fail(failure);
+    this.#ending = { failure };
+    this.#decided.resolve();
+  }
+
+  /**
+   * Resolves when it is decided, after a heartbeat, or when the client has left. Rejects with what the turn failed
+   * with before anything was said.
+   */
+  async decided(turn: RunningTurn, left: AbortSignal, watching: TurnWatching): Promise<void> {
+    const { promise, resolve } = this.#decided;
+    const due = setTimeout(resolve, watching.heartbeatMs);
+    const leave = () => resolve();
+    left.addEventListener('abort', leave, { once: true });
+    if (left.aborted) leave();
+    await promise;
+    clearTimeout(due);
+    left.removeEventListener('abort', leave);
+    const first = this.#held.find(saysSomething);
+    if (left.aborted || (first && first.event.type !== 'result')) return;
+    if (!first && this.#ending === null) return;
+    if (!first && this.#ending !== 'end') throw this.#ending?.failure;
+    const { error } = await turn.ended;
+    if (error) throw error;
+    if (!first) throw endedEarly(watching);
+  }
+
+  /** Passes on what was held, and from now on all that comes. */
+  passTo(stream: TurnStream): void {
+    this.#stream = stream;
+    if (this.#held.length === 0) stream.greet();
+    for (const item of this.#held.splice(0)) stream.take(item);
+    if (this.#ending === 'end') stream.end();
+    else if (this.#ending) stream.fail(this.#ending.failure);
   }
 }
 
@@ -54,48 +92,6 @@ function brokenResult({ code, detail }: SallyportError, outcome: TurnOutcome): S
   const result = { ...outcome.result, success: false, stop_reason: 'error' as const, error: detail };
   const last = { seq: 1, turn: '', at: 0, body: { type: 'result' as const, result, code } };
   return new StreamProjector(startOfLog).log(last)?.event;
-}
-
-interface Stream {
-  readonly puller: Puller<StreamItem>;
-  readonly held: readonly StreamItem[];
-  readonly turn: RunningTurn;
-  readonly stop: (() => void) | null;
-  readonly timing: Timing;
-  readonly log: FastifyBaseLogger;
-}
-
-/**
- * Frames of the events from the held ones on. Ends without its last line when the client has left. When the source fails
- * a run of this client is stopped and the last event says so.
- */
-async function* framesOf(stream: Stream): AsyncGenerator<string | Buffer> {
-  const { puller, held, timing } = stream;
-  try {
-    for (const item of held) yield itemFrame(item);
-    let complete = held.some(({ event }) => event.is_complete);
-    if (held.length === 0) yield heartbeatFrame;
-    while (!complete) {
-      const pulled = await puller.next(timing.heartbeatMs);
-      if (pulled.kind === 'left') return;
-      if (pulled.kind === 'end') throw endedEarly(timing);
-      yield pulled.kind === 'silence' ? heartbeatFrame : itemFrame(pulled.value);
-      complete = pulled.kind === 'item' && pulled.value.event.is_complete;
-    }
-    yield doneFrame;
-  } catch (thrown) {
-    const error = SallyportError.from(thrown);
-    if (error.code !== 'not_ready') stream.log.error({ err: thrown }, 'a stream broke off');
-    if (!stream.stop) {
-      yield eventFrame(null, brokenStatus(error));
-      return;
-    }
-    stream.stop();
-    yield eventFrame(null, brokenResult(error, await stream.turn.ended));
-    yield doneFrame;
-  } finally {
-    puller.close();
-  }
 }
 
 /** A turn that is to be streamed. */
@@ -108,35 +104,89 @@ export interface StreamedTurn {
 }
 
 /**
+ * The stream of whoever runs a turn: ends with its result. When the turn cannot be followed a run of this client is
+ * stopped, and the last event says so.
+ */
+class TurnStream extends EventStream<StreamItem> {
+  readonly #streamed: StreamedTurn;
+  readonly #watching: TurnWatching;
+
+  constructor(reply: FastifyReply, streamed: StreamedTurn, watching: TurnWatching) {
+    super(reply, watching.streams);
+    this.#streamed = streamed;
+    this.#watching = watching;
+  }
+
+  protected override frameOf(item: StreamItem): Frame {
+    return itemFrame(item);
+  }
+
+  /** What comes in the same breath is sent together. */
+  override take(item: StreamItem): boolean {
+    const takesMore = super.take(item, true);
+    if (item.event.is_complete) this.close(null, true);
+    return takesMore;
+  }
+
+  override keyGone(reason: SallyportError): void {
+    super.keyGone(reason);
+    this.#streamed.stop?.();
+  }
+
+  end(): void {
+    this.fail(endedEarly(this.#watching));
+  }
+
+  fail(thrown: unknown): void {
+    const { turn, stop } = this.#streamed;
+    const error = SallyportError.from(thrown);
+    if (error.code !== 'not_ready') this.#watching.log.error({ err: thrown }, 'a stream broke off');
+    if (!stop) {
+      this.close(frameOf(eventText(null, brokenStatus(error))), false);
+      return;
+    }
+    stop();
+    void turn.ended.then((outcome) => this.close(frameOf(eventText(null, brokenResult(error, outcome))), true));
+  }
+}
+
+/**
  * Answers with the events of a turn. What the turn fails with before there is anything to say is thrown; what fails
  * later is the last event.
  */
 export async function streamTurn(
-  request: FastifyRequest,
   reply: FastifyReply,
-  { turn, left, stop }: StreamedTurn,
-  timing: Timing,
+  streamed: StreamedTurn,
+  watching: TurnWatching,
 ): Promise<FastifyReply> {
+  const { turn, left, stop } = streamed;
   tellReplay(reply, turn);
-  const puller = new Puller(turn.events(), left);
+  const head = new Head();
+  const following = turn.events().follow(head);
   try {
-    const held = await pullHead(puller, turn, timing);
-    if (!held) return leaveUnanswered(reply);
-    return sendFrames(reply, framesOf({ puller, held, turn, stop, timing, log: request.log }));
+    await head.decided(turn, left, watching);
+    if (left.aborted) {
+      following.stop();
+      return leaveUnanswered(reply);
+    }
+    const stream = new TurnStream(reply, streamed, watching);
+    stream.follows(following);
+    head.passTo(stream);
+    return reply;
   } catch (error) {
-    puller.close();
+    following.stop();
     stop?.();
     throw error;
   }
 }
 
 /** Runs a query and streams its events. The run stops when the client leaves, unless it can ask for it again. */
-export function streamHandler(engine: Engine, runs: OpenRuns, timing: Timing): Handlers['stream'] {
+export function streamHandler(engine: Engine, runs: OpenRuns, watching: TurnWatching): Handlers['stream'] {
   return async ({ request, reply, principal, body, idempotencyKey }) => {
     const run = runs.open(reply);
     const context = { requestId: request.id, signal: run.stopped, idempotencyKey };
     const turn = await engine.startQuery(principal, body, context);
     const stop = idempotencyKey === null ? () => run.stop() : null;
-    return streamTurn(request, reply, { turn, left: run.left, stop }, timing);
+    return streamTurn(reply, { turn, left: run.left, stop }, watching);
   };
 }

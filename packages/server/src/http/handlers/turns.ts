@@ -8,7 +8,7 @@ import { leaveUnanswered } from '../key-watch.ts';
 import type { Handlers } from '../routes.ts';
 import type { OpenRuns } from '../runs.ts';
 import { asksForEvents } from '../sse.ts';
-import { streamTurn, type Timing } from './stream.ts';
+import { streamTurn, type TurnWatching } from './stream.ts';
 
 /** A request that says something in a conversation. */
 interface TurnCall {
@@ -67,13 +67,13 @@ async function firstOf(
 export function turnHandlers(
   engine: Engine,
   runs: OpenRuns,
-  timing: Timing,
+  watching: TurnWatching,
 ): Pick<Handlers, 'startConversation' | 'continueConversation'> {
   async function answerTurn({ request, reply, principal, start, answer }: TurnCall): Promise<unknown> {
     reply.header('vary', 'Origin, Accept');
     const { left } = runs.open(reply);
     const turn = await start();
-    if (asksForEvents(request.headers.accept)) return streamTurn(request, reply, { turn, left, stop: null }, timing);
+    if (asksForEvents(request.headers.accept)) return streamTurn(reply, { turn, left, stop: null }, watching);
     tellReplay(reply, turn);
     const first = await firstOf(engine, principal, turn, left);
     if (first === 'left' || left.aborted) return leaveUnanswered(reply);

@@ -1,0 +1,4 @@
+import { busContract } from '../testing/bus.ts';
+import { LocalBus } from './local-bus.ts';
+
+busContract(async () => new LocalBus());

@@ -1,0 +1,73 @@
+import { once } from 'node:events';
+import { chmod, mkdir } from 'node:fs/promises';
+import { connect, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+
+/** The way of one node to Postgres, which can be closed, and can lose the answer to a commit. */
+export interface DatabasePath {
+  /** The directory its socket is in. */
+  directory: string;
+  /** Lets nothing through any more; open connections get no answer. */
+  cut(): void;
+  /** Ends what was cut and lets everything through. */
+  mend(): void;
+  /** The next commits are done, and their connections broken before the answer. */
+  loseCommits(count: number): void;
+  /** How many answers were lost. */
+  lost(): number;
+  close(): void;
+}
+
+const commit = Buffer.from('Q\0\0\0\u000bcommit\0', 'latin1');
+
+/** Listens as Postgres does, before the server that has this socket. */
+export async function databasePath(directory: string, socket: string): Promise<DatabasePath> {
+  await mkdir(directory);
+  await chmod(directory, 0o755);
+  const open = new Set<Socket>();
+  let [isCut, toLose, lost] = [false, 0, 0];
+  const listener = createServer((client) => {
+    open.add(client);
+    const server = connect(socket);
+    let answers = true;
+    for (const [one, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      one.on('error', () => undefined);
+      one.on('close', () => {
+        open.delete(client);
+        other.destroy();
+      });
+    }
+    client.on('data', (chunk: Buffer) => {
+      if (isCut) return;
+      if (toLose > 0 && chunk.includes(commit)) [toLose, answers] = [toLose - 1, false];
+      server.write(chunk);
+    });
+    server.on('data', (chunk: Buffer) => {
+      if (isCut) return;
+      if (answers) return void client.write(chunk);
+      lost += 1;
+      client.destroy();
+    });
+  }).listen(join(directory, '.s.PGSQL.5432'));
+  await once(listener, 'listening');
+  const endAll = () => {
+    for (const each of open) each.destroy();
+  };
+  return {
+    directory,
+    cut: () => void (isCut = true),
+    mend() {
+      isCut = false;
+      endAll();
+    },
+    loseCommits: (count) => void (toLose = count),
+    lost: () => lost,
+    close() {
+      listener.close();
+      endAll();
+    },
+  };
+}
