@@ -95,16 +95,56 @@ async function mustBeLast(database: Database, sql: Transaction<Schema>, writer: 
   if (found === undefined) throw new StaleEpochError(writer);
 }
 
-async function load(database: Database, { tenant, session, subpath }: TranscriptKey) {
+async function load(database: Database, key: TranscriptKey) {
+  const { tenant, session, subpath } = key;
   const rows = await database.read
     .selectFrom('transcripts')
-    .select('entry')
+    .select(['position', 'entry'])
     .where('tenant', '=', tenant)
     .where('session', '=', session)
     .where('subpath', '=', subpath)
     .orderBy('position')
     .execute();
-  return rows.length === 0 ? null : rows.map((row) => JSON.parse(row.entry) as TranscriptEntry);
+  const entries: TranscriptEntry[] = [];
+  for (const { position, entry } of rows) {
+    const read = readEntry(entry);
+    if (read === null) {
+      await deleteFrom(database, key, position);
+      break;
+    }
+    entries.push(read);
+  }
+  return entries.length === 0 ? null : entries;
+}
+
+/** What comes after an entry that is damaged hangs on it: the session goes on from the last good one, as if it were the last. */
+async function deleteFrom(
+  database: Database,
+  { tenant, session, subpath }: TranscriptKey,
+  position: number,
+): Promise<void> {
+  await database.write(
+    async (sql) => {
+      await sql
+        .deleteFrom('transcripts')
+        .where('tenant', '=', tenant)
+        .where('session', '=', session)
+        .where('subpath', '=', subpath)
+        .where('position', '>=', position)
+        .execute();
+    },
+    laneOf(tenant, session),
+  );
+}
+
+/** Null when it is not what was stored. */
+function readEntry(text: string): TranscriptEntry | null {
+  try {
+    const entry: unknown = JSON.parse(text);
+    return typeof entry === 'object' ? (entry as TranscriptEntry | null) : null;
+  } catch {
+    return null;
+  }
 }
 
 async function subpaths(database: Database, tenant: string, session: string): Promise<string[]> {

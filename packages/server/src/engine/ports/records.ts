@@ -8,7 +8,7 @@ export interface TranscriptStore {
    * has another epoch by now. Without a writer nobody else may know the session.
    */
   append(key: TranscriptKey, entries: readonly TranscriptEntry[], writer?: TurnRef): Promise<void>;
-  /** All entries in order of append, or null when there are none. */
+  /** All entries in order of append; null when there are none. From one that is damaged on they are deleted. */
   load(key: TranscriptKey): Promise<TranscriptEntry[] | null>;
   /** True when the session has a main transcript. */
   has(tenant: string, session: string): Promise<boolean>;
