@@ -93,7 +93,7 @@ test('what the upstream did is named by its code', limit, async (t) => {
     { fault: { kind: 'status', status: 404 }, code: 'upstream_model_not_found' },
     { fault: { kind: 'status', status: 429, retry_after: 3600 }, code: 'upstream_rate_limited', retryAfter: 3600 },
     { fault: { kind: 'status', status: 500 }, code: 'upstream_error' },
-    { fault: { kind: 'status', status: 529 }, code: 'upstream_overloaded' },
+    { fault: { kind: 'status', status: 529 }, code: 'upstream_overloaded', retryAfter: 10 },
     { fault: { kind: 'refuse' }, code: 'upstream_error' },
   ] as const;
   for (const { fault, code, ...rest } of cases) {

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
-import { defaultBounds, errorCatalogue, operations, streamEvent, type Operation } from '@sallyport/protocol';
+import {
+  defaultBounds,
+  errorCatalogue,
+  formatCursor,
+  operations,
+  streamEvent,
+  type Operation,
+} from '@sallyport/protocol';
 import type { InjectOptions } from 'fastify';
 import { aborted, textItem, waitingPlay, type Reading } from './engine-support.ts';
 import { eventually, exchange, keysWith, listen, testApp } from './testing.ts';
@@ -25,6 +32,8 @@ const bodies: Readonly<Record<string, object>> = {
   changeKey: { expires_in: 60 },
   rotateKey: {},
   stop: { scope: 'all' },
+  createJob: { request: { prompt: 'x' } },
+  rotateWebhookSecret: {},
 };
 
 /** An app with a key of the store that can do everything, and what revokes it. */
@@ -45,8 +54,14 @@ function silent() {
 }
 
 test('whatever an operation waits for, it is answered with invalid_key when its key is gone', limit, async () => {
-  const [engine, admin, tickets] = [silent(), silent(), silent()];
-  const parts = { engine: engine.value, admin: admin.value, tickets: tickets.value };
+  const [engine, admin, tickets, jobs, webhooks] = [silent(), silent(), silent(), silent(), silent()];
+  const parts = {
+    engine: engine.value,
+    admin: admin.value,
+    tickets: tickets.value,
+    jobs: jobs.value,
+    webhooks: webhooks.value,
+  };
   const { app, headers, revoke, log } = await revocable(parts);
   const atOnce = ['claudeHealth']; // needs nobody
   const cut = ['exportAudit']; // has begun to answer
@@ -58,7 +73,8 @@ test('whatever an operation waits for, it is answered with invalid_key when its 
     const answer = await app.inject(request).catch(() => null);
     return [id, answer?.statusCode ?? 'cut', answer?.json<{ code?: string }>().code] as const;
   });
-  await eventually(() => engine.waiting() + admin.waiting() + tickets.waiting() === table.length - atOnce.length);
+  const waiting = () => [engine, admin, tickets, jobs, webhooks].reduce((sum, part) => sum + part.waiting(), 0);
+  await eventually(() => waiting() === table.length - atOnce.length);
   await revoke();
   for (const [id, status, code] of await Promise.all(answers)) {
     if (atOnce.includes(id)) assert.equal(status, 200, id);
@@ -77,6 +93,7 @@ const streams = [
   { id: 'startConversation', url: `${conversation}/start`, body: bodies['startConversation'] },
   { id: 'continueConversation', url: `${conversation}/x/continue`, body: bodies['continueConversation'] },
   { id: 'conversationEvents', url: `${conversation}/x/events`, body: undefined },
+  { id: 'jobEvents', url: '/api/claude/jobs/x/events', body: undefined },
 ];
 
 async function* following({ signal }: Reading) {
@@ -91,10 +108,18 @@ test('every stream of events ends with an event that says so, without the closin
       .filter(({ alsoStreams, response }) => alsoStreams || response.type === 'text/event-stream')
       .map(({ id }) => id),
   );
-  const { app, engine, headers, revoke, log } = await revocable();
+  const { app, engine, jobs, headers, revoke, log } = await revocable();
   const port = await listen(app);
   engine.play = waitingPlay;
   engine.reading = following;
+  let ofJobs = 0;
+  async function* ofJob(signal: AbortSignal) {
+    const { cursor, event } = textItem(1, 'hello');
+    yield { cursor: `1.${formatCursor(cursor)}`, event };
+    ofJobs += 1;
+    await aborted(signal);
+  }
+  jobs.events = async (_principal, _id, { signal }) => ofJob(signal);
   const answers = streams.map(async ({ url, body }) => {
     const answer = await fetch(`http://127.0.0.1:${port}${url}`, {
       method: body ? 'POST' : 'GET',
@@ -104,7 +129,7 @@ test('every stream of events ends with an event that says so, without the closin
     assert.equal(answer.status, 200);
     return answer.text();
   });
-  await eventually(() => engine.taken === streams.length);
+  await eventually(() => engine.taken + ofJobs === streams.length);
   await revoke();
   for (const text of await Promise.all(answers)) {
     const frames = text.split('\n\n').filter((frame) => frame.includes('data: '));
