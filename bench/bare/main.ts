@@ -6,8 +6,8 @@ import { WebSocketServer, type WebSocket } from 'ws';
 import { Reciter, sharedMicros } from '../recital.ts';
 
 /**
- * The least that Node takes to keep streams or sockets open, to notice which are dead, and to write the same bytes to all: each piece of a
- * recital is made into one buffer, already framed as a chunk, which is handed to each socket itself.
+ * The least that Node takes to keep streams or sockets open, to notice which sockets are dead, and to write the same bytes
+ * to all: each piece of a recital is made into one buffer, already framed as a chunk, which is handed to each socket itself.
  */
 const streams = new Set<ServerResponse>();
 
