@@ -57,10 +57,13 @@ test('root mounts what is closed to the user first, gives up everything, and bec
 
 test('what is hidden is empty in every bind that holds it, also in the system’s', async (t) => {
   const base = await freshDirectory(t);
-  await mkdir(join(base, 'data'));
+  await mkdir(join(base, 'data', 'inside'), { recursive: true });
   const project = { from: base, to: base, write: true };
   const text = flat(
-    wallsCommand(walls({ binds: [project], hidden: [join(base, 'data'), '/elsewhere', base] }), ['it']),
+    wallsCommand(
+      walls({ binds: [project], hidden: [join(base, 'data', 'inside'), join(base, 'data'), '/elsewhere', base] }),
+      ['it'],
+    ),
   );
   assert.match(text, new RegExp(`--bind ${base} ${base} --size \\d+ --tmpfs ${base}/data `));
   assert.equal(text.split('--tmpfs').length - 1, 3, '/dev/shm, /tmp and the data directory');

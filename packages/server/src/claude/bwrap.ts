@@ -198,7 +198,9 @@ function masksOf(walls: Walls, bind: Bind, mounted: string): { empty: string; po
 
 function hiddenBelow(walls: Walls, bind: Bind): string[] {
   const wanted = bind.from === '/usr' ? [...walls.hidden, ...notSystem] : walls.hidden;
-  return wanted.filter((path) => path !== bind.from && isInside(path, [bind.from]) && existsSync(path));
+  const below = wanted.filter((path) => path !== bind.from && isInside(path, [bind.from]) && existsSync(path));
+  // What is inside a hidden one is not there any more.
+  return below.filter((path) => !below.some((other) => other !== path && isInside(path, [other])));
 }
 
 const tmpfs = (tools: Toolbox, path: string, bytes: number): string[] => [
