@@ -4,6 +4,7 @@ import { chownSync, existsSync, mkdtempSync, readFileSync, realpathSync, rmSync,
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
+import { answering } from './answering.ts';
 import { leftOutWithout } from './needs.ts';
 
 /** The password of the database of tests. It must never be seen anywhere. */
@@ -96,6 +97,7 @@ export async function startPostgres(): Promise<PostgresServer> {
     let said = '';
     child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
     await answering(
+      'Postgres',
       () => ask('select 1'),
       exited,
       () => said,
@@ -139,21 +141,6 @@ function initialize(initdb: string, directory: string, data: string): void {
   });
   rmSync(passwordFile);
   if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr}`);
-}
-
-/** Resolves when the server answers; rejects with what it said when it ends instead. */
-async function answering(ask: () => Promise<unknown>, exited: Promise<unknown>, said: () => string): Promise<void> {
-  let over = false;
-  void exited.then(() => (over = true));
-  for (;;) {
-    try {
-      await ask();
-      return;
-    } catch (error) {
-      if (over) throw new Error(`Postgres ended: ${said()}`, { cause: error });
-      await new Promise((resolve) => setTimeout(resolve, 30));
-    }
-  }
 }
 
 /** Sends a signal to the server and to every process it has made. */

@@ -1,10 +1,11 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient } from '@redis/client';
+import { answering } from './answering.ts';
+import { freePort } from './ports.ts';
 
 /** The password of the Redis of tests. It must never be seen anywhere. */
 export const redisPassword = 'redis-canary-9d41c7e2a6';
@@ -86,6 +87,7 @@ function serverOf(directory: string, { plain, tls }: { plain: number; tls: numbe
       let said = '';
       child.stdout?.on('data', (chunk: Buffer) => (said += chunk.toString()));
       await answering(
+        'Redis',
         () => ask('PING'),
         exited,
         () => said,
@@ -124,35 +126,4 @@ function makeCertificate(directory: string): void {
   const args = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', ...of, ...files];
   const made = spawnSync('openssl', args, { encoding: 'utf8' });
   if (made.status !== 0) throw new Error(`openssl failed: ${made.stderr}`);
-}
-
-/** A port that is free, of those that the system gives to nobody by itself: it has to be free again after a kill. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 15_000 + Math.floor(Math.random() * 15_000);
-    const probe = createServer();
-    const listening = once(probe, 'listening').then(
-      () => true,
-      () => false,
-    );
-    probe.listen(port, '127.0.0.1');
-    const isFree = await listening;
-    await new Promise((resolve) => probe.close(resolve));
-    if (isFree) return port;
-  }
-}
-
-/** Resolves when the server answers; rejects with what it said when it ends instead. */
-async function answering(ask: () => Promise<unknown>, exited: Promise<unknown>, said: () => string): Promise<void> {
-  let over = false;
-  void exited.then(() => (over = true));
-  for (;;) {
-    try {
-      await ask();
-      return;
-    } catch (error) {
-      if (over) throw new Error(`Redis ended: ${said()}`, { cause: error });
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
 }

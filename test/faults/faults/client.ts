@@ -4,7 +4,7 @@ import { promptFor } from '../brain.ts';
 import type { Fault, Stage } from '../fault.ts';
 import type { Operation, Told } from '../history.ts';
 import type { Scene } from '../scenarios.ts';
-import { raw, waitFor } from './steps.ts';
+import { raw, starting, waitFor } from './steps.ts';
 
 const readOnly = { permission_mode: 'readOnly', allowed_tools: ['Read'], timeout: 120 };
 const unasked = { permission_mode: 'acceptEdits', allowed_tools: ['Bash'], timeout: 120 };
@@ -18,12 +18,7 @@ async function slowTalk(stage: Stage, name: string): Promise<{ id: string; ends:
   scene.talk(id);
   const body = { prompt: promptFor(mine, { do: 'ramble' }), ...readOnly };
   const ends = scene.caller.insist({
-    what: 'start',
-    path: `conversation/start?session_id=${id}`,
-    body,
-    conversation: id,
-    word: mine,
-    key: mine,
+    ...starting(id, mine, body),
     streams: true,
   });
   await waitFor(

@@ -5,7 +5,7 @@ import { Caller } from '../caller.ts';
 import type { Fault, Stage } from '../fault.ts';
 import type { Operation } from '../history.ts';
 import type { Scene } from '../scenarios.ts';
-import { runningAgents, waitFor } from './steps.ts';
+import { runningAgents, starting, waitFor } from './steps.ts';
 
 const asking = { permission_mode: 'askForEdits', allowed_tools: ['Bash'], timeout: 120 };
 
@@ -24,12 +24,7 @@ async function askedFor(stage: Stage, scene: Scene): Promise<Asked> {
   scene.gate(mine);
   const body = { prompt: promptFor(mine, { do: 'run' }), ...asking, project_path: await scene.project() };
   const ends = scene.caller.ask({
-    what: 'start',
-    path: `conversation/start?session_id=${id}`,
-    body,
-    conversation: id,
-    word: mine,
-    key: mine,
+    ...starting(id, mine, body),
     streams: true,
   });
   const rows = await waitFor(

@@ -6,7 +6,7 @@ import { promptFor } from '../brain.ts';
 import type { Fault, Stage } from '../fault.ts';
 import type { ServerNode } from '../node.ts';
 import type { Scene } from '../scenarios.ts';
-import { readyz, runningAgents, waitFor } from './steps.ts';
+import { readyz, runningAgents, starting, waitFor } from './steps.ts';
 
 const unasked = { permission_mode: 'acceptEdits', allowed_tools: ['Bash'], timeout: 60 };
 
@@ -56,14 +56,7 @@ async function stopping(
 async function runCommand(scene: Scene, command: string): Promise<string> {
   const [id, mine] = [scene.word().replace('fault', 'talk'), scene.word()];
   const body = { prompt: promptFor(mine, { do: 'command', command }), ...unasked };
-  const { received } = await scene.caller.insist({
-    what: 'start',
-    path: `conversation/start?session_id=${id}`,
-    body,
-    conversation: id,
-    word: mine,
-    key: mine,
-  });
+  const { received } = await scene.caller.insist(starting(id, mine, body));
   return String((JSON.parse(received || '{}') as Record<string, unknown>)['stop_reason']);
 }
 
@@ -130,14 +123,7 @@ export const processFaults: Fault[] = [
       const [id, mine] = [scene.word().replace('fault', 'talk'), scene.word()];
       const command = `trap "" TERM INT HUP; while :; do :; done`;
       const body = { prompt: promptFor(mine, { do: 'command', command }), ...unasked };
-      const started = scene.caller.ask({
-        what: 'start',
-        path: `conversation/start?session_id=${id}`,
-        body,
-        conversation: id,
-        word: mine,
-        key: mine,
-      });
+      const started = scene.caller.ask(starting(id, mine, body));
       const isRunning = await waitFor(
         () => stage.world.rows(`select type from events where conversation = '${id}' and type = 'tool_start'`),
         (rows) => rows.length > 0,

@@ -23,6 +23,10 @@ export async function waitFor<T>(
   }
 }
 
+/** The call that starts a conversation with a prompt that has a word of its own, under that word as its key. */
+export const starting = (id: string, word: string, body: object) =>
+  ({ what: 'start', path: `conversation/start?session_id=${id}`, body, conversation: id, word, key: word }) as const;
+
 /** The pids of Claude Code itself on a node, of processes in a state. */
 export async function runningAgents(node: ServerNode, state = 'running'): Promise<number[]> {
   const headers = { authorization: `Bearer ${masterKey}` };

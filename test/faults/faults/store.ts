@@ -6,7 +6,7 @@ import { leftOutWithoutPostgres } from '../../support/postgres.ts';
 import { promptFor } from '../brain.ts';
 import type { Fault, Stage } from '../fault.ts';
 import { noDisk } from '../world.ts';
-import { readyz, waitFor } from './steps.ts';
+import { readyz, starting, waitFor } from './steps.ts';
 
 const noPostgres = (): string | null => (leftOutWithoutPostgres('faults of Postgres') ? 'there is no Postgres' : null);
 const noRedis = (): string | null => (leftOut('faults of Redis', ['redis-server']) ? 'there is no Redis' : null);
@@ -137,14 +137,7 @@ export const storeFaults: Fault[] = [
       const scene = load.scene('alpha', 'S8');
       const [id, mine] = [scene.word().replace('fault', 'talk'), scene.word()];
       const body = { prompt: promptFor(mine, { do: 'say' }), permission_mode: 'readOnly', timeout: 120 };
-      await scene.caller.insist({
-        what: 'start',
-        path: `conversation/start?session_id=${id}`,
-        body,
-        conversation: id,
-        word: mine,
-        key: mine,
-      });
+      await scene.caller.insist(starting(id, mine, body));
       scene.talk(id);
       const { back } = await watch.kill(world.first);
       const session = `(select sdk_session from conversations where id = '${id}')`;

@@ -124,6 +124,12 @@ export function fromCursor(cursor: string): Place {
   throw new SallyportError('bad_cursor');
 }
 
+/** A page of rows that are ordered by creation, as a client reads it. A full one may have another one after it. */
+export function pageOf<Row extends Place, Item>(rows: readonly Row[], limit: number, item: (row: Row) => Item) {
+  const last = rows.length === limit ? rows.at(-1) : undefined;
+  return { items: rows.map(item), next_cursor: last ? toCursor(last) : null };
+}
+
 /** A page of conversations. The status is told by the time, so those of another one are left out while reading. */
 export async function listOf(parts: EngineParts, principal: Principal, { cursor, limit, status, kind }: ListRequest) {
   const items: ConversationSummary[] = [];

@@ -184,11 +184,14 @@ class LocalEngine implements OwnEngine {
     this.#parts.lease.rest();
     await this.#sweeper.close();
     await this.#running.close();
-    await this.#answers.close();
-    this.#desk.close();
-    this.#relay.close();
-    this.#interruptions.close();
-    await this.#parts.lease.close();
+    try {
+      await this.#answers.close();
+    } finally {
+      this.#desk.close();
+      this.#relay.close();
+      this.#interruptions.close();
+      await this.#parts.lease.close();
+    }
   };
 
   /** Starts a turn, unless an earlier request under the same claim has started it. */

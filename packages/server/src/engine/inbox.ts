@@ -1,7 +1,7 @@
 import type { ApprovalDesk } from './approval-desk.ts';
 import { approvalInfo, decisionOf } from './approvals.ts';
 import { auditOfDecision } from './audit.ts';
-import { fromCursor, ownKey, toCursor } from './conversations.ts';
+import { fromCursor, ownKey, pageOf } from './conversations.ts';
 import type { Engine, EngineParts } from './engine.ts';
 import { SallyportError } from './errors.ts';
 import type { Approval } from './ports.ts';
@@ -25,8 +25,7 @@ export function inbox(parts: EngineParts, desk: ApprovalDesk): Pick<Engine, 'app
         before: cursor === undefined ? null : fromCursor(cursor),
         limit,
       });
-      const last = rows.length === limit ? rows.at(-1) : undefined;
-      return { items: rows.map(approvalInfo), next_cursor: last ? toCursor(last) : null };
+      return pageOf(rows, limit, approvalInfo);
     },
     approval: async (principal, id) => approvalInfo(await visible(parts, principal, id)),
     async decide(principal, id, request) {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JobInfo, JobRequest, JobStatus, JobSummary } from '@sallyport/protocol';
-import { fromCursor, ownKey, toCursor } from './conversations.ts';
+import { fromCursor, ownKey, pageOf } from './conversations.ts';
 import { SallyportError } from './errors.ts';
 import { claimOf } from './idempotency.ts';
 import { newId } from './ids.ts';
@@ -99,8 +99,7 @@ class JobDesk implements Jobs {
       before: cursor === undefined ? null : fromCursor(cursor),
       limit,
     });
-    const last = rows.length === limit ? rows.at(-1) : undefined;
-    return { items: rows.map(jobSummary), next_cursor: last ? toCursor(last) : null };
+    return pageOf(rows, limit, jobSummary);
   }
 
   async get(principal: Principal, id: string): Promise<JobInfo> {

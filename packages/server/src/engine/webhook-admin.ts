@@ -1,7 +1,7 @@
 import type { WebhookDeliveryInfo, WebhookSecretInfo, WebhookSecretShown, WebhookState } from '@sallyport/protocol';
 import { auditOfAdmin } from './admin-audit.ts';
 import { isoTime, type Clock } from './clock.ts';
-import { fromCursor, toCursor } from './conversations.ts';
+import { fromCursor, pageOf } from './conversations.ts';
 import { SallyportError } from './errors.ts';
 import { newWebhookSecret } from './ids.ts';
 import type { DeliveryStore, StoredDelivery, TenantStore, WebhookSecrets, WebhookSecretStore } from './ports.ts';
@@ -84,8 +84,7 @@ export function createWebhookAdmin(parts: WebhookAdminParts): WebhookAdmin {
       const tenant = await tenantOf(principal, named);
       const before = cursor === undefined ? null : fromCursor(cursor);
       const rows = await deliveries.list({ tenant, state: state ?? null, before, limit });
-      const last = rows.length === limit ? rows.at(-1) : undefined;
-      return { items: rows.map(deliveryInfo), next_cursor: last ? toCursor(last) : null };
+      return pageOf(rows, limit, deliveryInfo);
     },
 
     async redeliver(principal, named, id) {

@@ -11,6 +11,7 @@ import type {
 import { appendAudit } from './audit.ts';
 import { laneOf, toJson, type Database } from './database.ts';
 import { appendEvents, prepare } from './log.ts';
+import { isBefore } from './rows.ts';
 import type { ApprovalTable, Schema } from './schema.ts';
 
 /** The inbox of approvals in SQL. */
@@ -83,14 +84,7 @@ async function list(database: Database, filter: ApprovalFilter): Promise<Approva
     .limit(limit);
   if (key !== null) query = query.where('key', '=', key);
   if (status !== null) query = query.where('status', '=', status);
-  if (before !== null) {
-    query = query.where((where) =>
-      where.or([
-        where('created_at', '<', before.createdAt),
-        where.and([where('created_at', '=', before.createdAt), where('id', '<', before.id)]),
-      ]),
-    );
-  }
+  if (before !== null) query = query.where(isBefore(before));
   return (await query.execute()).map(toApproval);
 }
 

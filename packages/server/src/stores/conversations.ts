@@ -8,7 +8,7 @@ import {
   type StoredConversation,
 } from '../engine/ports.ts';
 import { toJson, type Database } from './database.ts';
-import { toConversation } from './rows.ts';
+import { isBefore, toConversation } from './rows.ts';
 import type { Schema } from './schema.ts';
 
 /** Conversations as a whole, in SQL. Their turns and events are written by the turn store. */
@@ -96,14 +96,7 @@ async function list(database: Database, filter: ConversationFilter): Promise<Sto
     .orderBy('id', 'desc')
     .limit(limit);
   if (key !== null) query = query.where('key', '=', key);
-  if (before !== null) {
-    query = query.where((where) =>
-      where.or([
-        where('created_at', '<', before.createdAt),
-        where.and([where('created_at', '=', before.createdAt), where('id', '<', before.id)]),
-      ]),
-    );
-  }
+  if (before !== null) query = query.where(isBefore(before));
   return (await query.execute()).map(toConversation);
 }
 

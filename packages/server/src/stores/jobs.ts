@@ -17,6 +17,7 @@ import { appendAudit } from './audit.ts';
 import { laneOf, toText, type Database } from './database.ts';
 import { takeJob } from './jobs-next.ts';
 import { columns, newRow, toJob } from './jobs-rows.ts';
+import { isBefore } from './rows.ts';
 import type { Schema } from './schema.ts';
 import { insertDelivery } from './webhooks.ts';
 
@@ -144,14 +145,7 @@ async function list(database: Database, filter: JobFilter): Promise<StoredJob[]>
     .limit(limit);
   if (key !== null) query = query.where('key', '=', key);
   if (status !== null) query = query.where('status', '=', status);
-  if (before !== null) {
-    query = query.where((where) =>
-      where.or([
-        where('created_at', '<', before.createdAt),
-        where.and([where('created_at', '=', before.createdAt), where('id', '<', before.id)]),
-      ]),
-    );
-  }
+  if (before !== null) query = query.where(isBefore(before));
   return (await query.execute()).map(toJob);
 }
 

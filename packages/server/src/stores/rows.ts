@@ -1,7 +1,11 @@
-import type { Selectable } from 'kysely';
+import { sql, type RawBuilder, type Selectable, type SqlBool } from 'kysely';
 import type { ConversationRecord, StoredConversation, StoredTurn } from '../engine/ports.ts';
 import { toJson } from './database.ts';
 import type { ConversationTable, TurnTable } from './schema.ts';
+
+/** True of rows that come after a place in an order by creation, the newest first. */
+export const isBefore = ({ createdAt, id }: { readonly createdAt: number; readonly id: string }): RawBuilder<SqlBool> =>
+  sql`(created_at, id) < (${createdAt}, ${id})`;
 
 /** The columns of a conversation that never change. */
 export function conversationRow(conversation: ConversationRecord) {

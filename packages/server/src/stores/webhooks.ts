@@ -10,6 +10,7 @@ import type {
 } from '../engine/ports.ts';
 import { appendAudit } from './audit.ts';
 import { laneOf, type Database } from './database.ts';
+import { isBefore } from './rows.ts';
 import type { Schema } from './schema.ts';
 import type { DeliveryTable, WebhookSecretTable } from './schema-webhooks.ts';
 
@@ -117,14 +118,7 @@ async function list(database: Database, filter: DeliveryFilter): Promise<StoredD
     .orderBy('id', 'desc')
     .limit(limit);
   if (state !== null) query = query.where('state', '=', state);
-  if (before !== null) {
-    query = query.where((where) =>
-      where.or([
-        where('created_at', '<', before.createdAt),
-        where.and([where('created_at', '=', before.createdAt), where('id', '<', before.id)]),
-      ]),
-    );
-  }
+  if (before !== null) query = query.where(isBefore(before));
   return (await query.execute()).map(toDelivery);
 }
 
