@@ -59,6 +59,22 @@ test('while they cannot be written nobody is let pass, and what was let pass bef
   assert.deepEqual(log.appends, [['a', 'd']]);
 });
 
+test('what was let pass is written once that is possible again, without anybody coming', async (t) => {
+  const alive = setInterval(() => {}, 60_000);
+  t.after(() => clearInterval(alive));
+  const log = aLog();
+  const written = Promise.withResolvers<void>();
+  let tries = 0;
+  const append = async (entries: readonly AuditEntry[]) => {
+    log.fails = (tries += 1) === 1;
+    await log.append(entries);
+    written.resolve();
+  };
+  await new AuditSpool({ append }, logger).add(line('a'));
+  await written.promise;
+  assert.deepEqual([tries, log.appends], [2, [['a']]]);
+});
+
 test('what gathers is bounded', async () => {
   const log = aLog();
   const spool = new AuditSpool(log, logger);

@@ -2,6 +2,8 @@ import type { AuditEntry, AuditStore, Log } from './ports.ts';
 
 /** How long lines gather, in milliseconds. */
 const gatherMs = 20;
+/** How long until lines are tried again that could not be written, in milliseconds. */
+const againMs = 1000;
 /** Most lines that nobody waits for: whoever comes then waits. */
 const maxUnwritten = 1000;
 
@@ -19,6 +21,7 @@ export class AuditSpool {
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
   #failing = false;
+  #closed = false;
 
   constructor(audit: Pick<AuditStore, 'append'>, log: Log) {
     this.#audit = audit;
@@ -30,7 +33,11 @@ export class AuditSpool {
     if (this.#failing || this.#unwritten >= maxUnwritten) return await this.#write([line]);
     this.#gathered.push(line);
     this.#unwritten += 1;
-    this.#timer ??= setTimeout(() => void this.flush().catch(() => undefined), gatherMs);
+    this.#writeIn(gatherMs);
+  }
+
+  #writeIn(ms: number): NodeJS.Timeout {
+    return (this.#timer ??= setTimeout(() => void this.flush().catch(() => undefined), ms));
   }
 
   /** Resolves when all that was added is in the log. Rejects when it cannot be written: it is tried again the next time. */
@@ -39,6 +46,12 @@ export class AuditSpool {
     this.#timer = undefined;
     this.#writing = this.#writing.catch(() => undefined).then(() => this.#write([]));
     return this.#writing;
+  }
+
+  /** Writes what is left, and tries nothing again by itself. Rejects as `flush` does. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.flush();
   }
 
   /** Writes what has gathered, and these lines after it. */
@@ -54,6 +67,7 @@ export class AuditSpool {
       this.#failing = true;
       this.#gathered = [...gathered, ...this.#gathered];
       this.#log.error({ err: error, lines: gathered.length }, 'lines of the audit log could not be written yet');
+      if (!this.#closed) this.#writeIn(againMs).unref();
       throw error;
     }
   }

@@ -104,7 +104,7 @@ export class Answers {
 
   /** Resolves when what was given is written down. Rejects when it cannot be. */
   async close(): Promise<void> {
-    await this.#lines.flush();
+    await this.#lines.close();
   }
 
   /**

@@ -117,6 +117,22 @@ test('those who listen are told of each new set, also of one that another proces
   assert.deepEqual(told, [true, false]);
 });
 
+test('nothing is asked any more once it is closed, also when a reading is under way', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const answers: ((stops: Stop[]) => void)[] = [];
+  const stops = new Stops({ stops: storeOf(() => new Promise((resolve) => answers.push(resolve))), logger, clock });
+  const started = stops.start();
+  answers[0]?.([]);
+  await started;
+  t.mock.timers.tick(1000);
+  assert.equal(answers.length, 2);
+  stops.close();
+  answers[1]?.([]);
+  await new Promise(setImmediate);
+  t.mock.timers.tick(10_000);
+  assert.equal(answers.length, 2);
+});
+
 test('a stop tells its scope', () => {
   const scopes = [{}, { tenant: 't' }, { tenant: 't', key: 'k' }, { tenant: 't', conversation: 'c' }];
   assert.deepEqual(

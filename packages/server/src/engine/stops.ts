@@ -56,6 +56,7 @@ export class Stops {
   /** When the reading that counts was begun, by the clock that only grows. */
   #readAt = -Infinity;
   #timer: NodeJS.Timeout | undefined;
+  #closed = false;
 
   constructor(parts: { readonly stops: StopStore; readonly logger: Log; readonly clock: Pick<Clock, 'monotonic'> }) {
     this.#store = parts.stops;
@@ -67,6 +68,7 @@ export class Stops {
   async start(): Promise<void> {
     await this.refresh();
     const poll = () => {
+      if (this.#closed) return;
       this.#timer = setTimeout(() => {
         const failed = (error: unknown) => this.#logger.error({ err: error }, 'the stops could not be read');
         void this.refresh().catch(failed).then(poll);
@@ -76,8 +78,8 @@ export class Stops {
   }
 
   close(): void {
+    this.#closed = true;
     clearTimeout(this.#timer);
-    this.#timer = undefined;
     this.#listeners.clear();
   }
 

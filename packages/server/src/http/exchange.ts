@@ -5,6 +5,7 @@ import type { SallyportError } from '../engine/errors.ts';
 import type { Clock } from '../engine/clock.ts';
 import type { KeyRing, KeyWatcher } from '../engine/keys.ts';
 import type { Principal } from '../engine/principal.ts';
+import type { LastExchange } from './errors.ts';
 import type { OpenByKey } from './open-by-key.ts';
 
 declare module 'fastify' {
@@ -23,6 +24,8 @@ const graceMs = 500;
 export interface Hall {
   readonly credentials: { readonly keys: KeyRing };
   readonly open: OpenByKey;
+  /** The exchange that a connection had last, as long as something is owed to it. */
+  readonly last: LastExchange;
   readonly clock: Clock;
   readonly logger: FastifyBaseLogger;
   readonly addressOf: (raw: IncomingMessage) => string;
@@ -147,6 +150,10 @@ export class Exchange implements KeyWatcher {
     this.#answer?.closed();
     this.#log();
     this.#leave();
+    const { last } = this.#hall;
+    const { socket, complete } = this.request;
+    // Else a connection that is kept would hold the request with its body.
+    if (complete && this.#complete && last.get(socket) === this) last.delete(socket);
   }
 
   #leave(): void {

@@ -147,6 +147,11 @@ export abstract class EventStream<T> implements Reader<T>, LongAnswer {
     streams.add(this);
   }
 
+  /** True when nothing is sent any more. */
+  protected get over(): boolean {
+    return this.#over;
+  }
+
   /** What of an item is sent. */
   protected abstract frameOf(item: T): Frame;
 

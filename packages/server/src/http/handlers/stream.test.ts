@@ -74,7 +74,7 @@ test('what fails later is an event with an error that completes the stream', asy
 });
 
 test('a run that was cut is a stream with a result, not an error', async () => {
-  const { app, engine } = await testApp();
+  const { app, engine, log } = await testApp();
   const outcome = outcomeOf({ success: false, stop_reason: 'timeout', error: 'cut' });
   engine.play = {
     async *items() {
@@ -85,6 +85,7 @@ test('a run that was cut is a stream with a result, not an error', async () => {
   const answer = await app.inject(stream);
   assert.equal(answer.statusCode, 200);
   assert.equal(lastEvent(answer.body).error, 'cut');
+  assert.doesNotMatch(JSON.stringify(log), /broke off/);
   await app.close();
 });
 

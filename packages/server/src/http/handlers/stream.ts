@@ -138,6 +138,7 @@ class TurnStream extends EventStream<StreamItem> {
   }
 
   fail(thrown: unknown): void {
+    if (this.over) return;
     const { turn, stop } = this.#streamed;
     const error = SallyportError.from(thrown);
     if (error.code !== 'not_ready') this.#watching.log.error({ err: thrown }, 'a stream broke off');
