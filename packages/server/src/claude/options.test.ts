@@ -28,10 +28,10 @@ const plan = (profile: Partial<ProcessPlan['profile']> = {}): ProcessPlan => ({
 });
 
 test('a process gets the environment of its jail, its token and our switches, and nothing of this machine', () => {
-  const { env = {} } = sdkOptions(plan());
+  const { env = {} } = sdkOptions(plan({ tools: ['Read'] }));
   const { PATH, ANTHROPIC_API_KEY, ANTHROPIC_SMALL_FAST_MODEL, ANTHROPIC_DEFAULT_HAIKU_MODEL, ...switches } = env;
-  const { CLAUDE_CODE_ATTRIBUTION_HEADER: attribution, ...rest } = switches;
-  assert.equal(attribution, '0');
+  const { CLAUDE_CODE_ATTRIBUTION_HEADER: attribution, BUN_JSC_useFTLJIT: lastCompiler, ...rest } = switches;
+  assert.deepEqual([attribution, lastCompiler], ['0', '0']);
   for (const [name, value] of Object.entries(rest)) {
     assert.match(name, /^(CLAUDE_CODE|DISABLE)_[A-Z_]+$/);
     assert.equal(value, '1', name);
@@ -40,6 +40,14 @@ test('a process gets the environment of its jail, its token and our switches, an
   assert.deepEqual(
     [ANTHROPIC_SMALL_FAST_MODEL, ANTHROPIC_DEFAULT_HAIKU_MODEL],
     [plan().profile.model, plan().profile.model],
+  );
+});
+
+test('what only concerns the engine of Claude Code is not inherited by commands', () => {
+  const { env = {} } = sdkOptions(plan({ tools: ['Read', 'Bash'] }));
+  assert.deepEqual(
+    Object.keys(env).filter((name) => name.startsWith('BUN')),
+    [],
   );
 });
 
