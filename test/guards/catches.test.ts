@@ -42,7 +42,7 @@ const listed: Record<string, Record<string, string>> = {
     'Ring.#poll 3': 'the same for all keys, when it cannot be found out which of them were changed',
   },
   'engine/audit-spool.ts': {
-    'AuditSpool.add': 'of writing what others added: that it fails keeps whoever comes next from passing',
+    'AuditSpool.#writeIn': 'of writing what others added: that it fails keeps whoever comes next from passing',
     'AuditSpool.flush': 'of an earlier writing, which has told whoever waited for it',
     'AuditSpool.#write': 'throws it again, and keeps what was added for the next time',
   },
@@ -83,6 +83,9 @@ const listed: Record<string, Record<string, string>> = {
     redisVersion: 'throws it again, as one line',
     'Redis.start': 'of waiting for the first connection only',
     'Redis.ask': 'throws the failure again, after it was logged',
+  },
+  'coordination/redis-limiter.ts': {
+    'RedisLimiter.take': 'sends the script to a Redis that has not got it; throws every other failure again',
   },
   'coordination/redis-cache.ts': {
     'RedisCache.get': 'finds nothing, so that the run takes place',

@@ -29,7 +29,7 @@ const dayMs = 86_400_000;
 /** Puts the sending of webhooks together; nothing is sent before it is started. */
 export function composeWebhooks(settings: Settings, stores: Stores, logger: Log): Webhooks {
   const { dataDir, secretKey: given, webhookPrivateNetworks: privateNetworks, retentionDays } = settings;
-  if (settings.redisUrl !== null && given === null) {
+  if (settings.databaseUrl !== null && given === null) {
     logger.warn(
       {},
       'servers that share a database sign webhooks only with the same SALLYPORT_SECRET_KEY; it is not set',

@@ -1,25 +1,27 @@
-import { ok, strictEqual } from 'node:assert/strict';
+import { deepStrictEqual, ok, strictEqual } from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { leftOut } from '../../../../test/support/needs.ts';
 import { until } from '../../../../test/support/runs.ts';
 import { systemClock } from '../engine/clock.ts';
 import { jobQueueContract } from '../testing/job-queue.ts';
 import { redisForTests } from '../testing/redis.ts';
 import { BullQueue } from './queue-bullmq.ts';
+import type { RedisBounds } from './redis.ts';
 
 const due = (id: string, runAt = 0) => ({ tenant: 'default', id, attempt: 0, runAt });
 
 describe('BullMQ on Redis', { skip: leftOut('BullMQ on Redis', ['redis-server']) }, async () => {
   const { server, newPrefix } = await redisForTests();
 
-  async function makeQueues(t: TestContext, nodes: number) {
+  async function makeQueues(t: TestContext, nodes: number, bounds: Partial<RedisBounds> = {}) {
     const logs: string[] = [];
     const log = (_: object, message: string) => void logs.push(message);
     const logger = { info: log, warn: log, error: log };
     const prefix = newPrefix();
     const queues = Array.from(
       { length: nodes },
-      () => new BullQueue({ url: server.url, prefix, clock: systemClock, logger }),
+      () => new BullQueue({ url: server.url, prefix, clock: systemClock, logger, bounds }),
     );
     t.after(() => Promise.all(queues.map((queue) => queue.close())));
     await until(() => queues.every(({ isUp }) => isUp));
@@ -98,6 +100,51 @@ describe('BullMQ on Redis', { skip: leftOut('BullMQ on Redis', ['redis-server'])
       queue!.announce(due(`after-${(word += 1)}`));
       return told > 1;
     });
+  });
+
+  test(
+    'a Redis that is frozen is told no more after a while, and again when it answers',
+    { timeout: 120_000 },
+    async (t) => {
+      const { queues } = await makeQueues(t, 1, { pingMs: 50, silenceMs: 300 });
+      const [queue] = queues;
+      let told = 0;
+      queue!.start(1, async () => void (told += 1));
+      queue!.announce(due('before'));
+      await until(() => told === 1);
+      server.freeze();
+      try {
+        // However much there is to say meanwhile.
+        let word = 0;
+        await until(() => {
+          for (let each = 0; each < 100; each += 1) queue!.announce(due(`frozen-${(word += 1)}`));
+          return !queue!.isUp;
+        });
+      } finally {
+        server.thaw();
+      }
+      await until(() => queue!.isUp);
+      const before = told;
+      let word = 0;
+      await until(() => {
+        queue!.announce(due(`after-${(word += 1)}`));
+        return told > before;
+      });
+    },
+  );
+
+  test('a worker that waits in silence keeps its connection', async (t) => {
+    const { queues } = await makeQueues(t, 1, { pingMs: 50, silenceMs: 200 });
+    queues[0]!.start(1, async () => undefined);
+    const waiting = async () => {
+      const clients = await server.ask<string>('CLIENT', 'LIST');
+      return clients.split('\n').flatMap((line) => (line.includes('cmd=bzpopmin') ? [/^id=\d+/u.exec(line)?.[0]] : []));
+    };
+    await until(async () => (await waiting()).length === 1);
+    const [connection] = await waiting();
+    await delay(1000);
+    await until(async () => (await waiting()).length === 1);
+    deepStrictEqual(await waiting(), [connection]);
   });
 
   test('it closes though Redis does not answer', async (t) => {

@@ -2,6 +2,7 @@ import { createClient } from '@redis/client';
 import { createNodeRedisClient, Queue, Worker, type IRedisClient } from 'bullmq';
 import type { Clock } from '../engine/clock.ts';
 import type { DueJob, JobQueue, Log } from '../engine/ports.ts';
+import { redisBounds, type RedisBounds } from './redis.ts';
 
 export interface BullQueueOptions {
   /** As `redis://user:password@host:6379/0`, or `rediss:` for TLS. */
@@ -10,6 +11,8 @@ export interface BullQueueOptions {
   readonly prefix: string;
   readonly clock: Clock;
   readonly logger: Log;
+  /** After how long a Redis that says nothing is told nothing more. Default: `redisBounds`. */
+  readonly bounds?: Partial<Pick<RedisBounds, 'pingMs' | 'silenceMs'>>;
 }
 
 const name = 'jobs';
@@ -17,17 +20,30 @@ const name = 'jobs';
 const closeMs = 1_000;
 /** Longest wait between two tries to connect, in milliseconds. */
 const longestPauseMs = 1_000;
+/** Most commands without an answer. Only once nothing more is sent it shows that nothing comes either. */
+const mostOpen = 500;
 
 /** What is told of a job: no more than which one it is. */
 type Told = Pick<DueJob, 'tenant' | 'id'>;
 
-const makeClient = (url: string, logger: Log) => {
+const makeClient = ({ url, logger, bounds }: BullQueueOptions) => {
+  const { pingMs, silenceMs } = { ...redisBounds, ...bounds };
+  const socket = {
+    connectTimeout: silenceMs,
+    reconnectStrategy: (retries: number) => Math.min(50 * 2 ** retries, longestPauseMs),
+  };
   const client = createClient({
     url,
     // What cannot be said at once need not be said: the rows are looked at anyway.
     disableOfflineQueue: true,
-    socket: { reconnectStrategy: (retries) => Math.min(50 * 2 ** retries, longestPauseMs) },
+    maintNotifications: 'disabled',
+    commandsQueueMaxLength: mostOpen,
+    pingInterval: pingMs,
+    socket: { ...socket, socketTimeout: silenceMs },
   });
+  // That of a worker waits for seconds until Redis says something, and BullMQ itself looks after it.
+  const duplicate = client.duplicate.bind(client);
+  client.duplicate = (changes) => duplicate({ pingInterval: 0, socket, ...changes });
   let failing = false;
   client.on('ready', () => (failing = false));
   client.on('error', (error: unknown) => {
@@ -62,9 +78,9 @@ export class BullQueue implements JobQueue {
   #closed = false;
 
   constructor(options: BullQueueOptions) {
-    const { url, prefix, logger } = options;
+    const { prefix } = options;
     this.#options = options;
-    this.#client = makeClient(url, logger);
+    this.#client = makeClient(options);
     this.#connection = connectionOf(createNodeRedisClient(this.#client), this.#connections);
     this.#queue = new Queue<Told>(name, { connection: this.#connection, prefix, skipMetasUpdate: true });
     this.#queue.on('error', () => undefined); // the client has told

@@ -75,6 +75,21 @@ describe('limits in Redis', { skip: leftOut('limits in Redis', ['redis-server'])
     deepStrictEqual(await server.ask('KEYS', `${prefix}*`), [`${prefix}a`]);
   });
 
+  test('what decides is sent once, and again only to a Redis that has lost it', async (t) => {
+    const limiter = new RedisLimiter({ redis: await connected(t), prefix: newPrefix() });
+    const limits = { ...off, perHour: 5 };
+    const sent = async () =>
+      Number(/^cmdstat_eval:calls=(\d+)/mu.exec(await server.ask('INFO', 'commandstats'))?.[1] ?? 0);
+    await server.ask('SCRIPT', 'FLUSH');
+    const before = await sent();
+    for (let count = 4; count > 1; count -= 1) strictEqual((await limiter.take('a', limits)).remainingHour, count);
+    strictEqual((await sent()) - before, 1);
+    await server.ask('SCRIPT', 'FLUSH');
+    for (let count = 1; count >= 0; count -= 1) strictEqual((await limiter.take('a', limits)).remainingHour, count);
+    strictEqual((await limiter.take('a', limits)).allowed, false);
+    strictEqual((await sent()) - before, 2);
+  });
+
   test('a Redis that is full refuses, and counts nothing', async (t) => {
     const limiter = new RedisLimiter({ redis: await connected(t), prefix: newPrefix() });
     const limits = { ...off, perHour: 2 };

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { ErrorReply } from '@redis/client';
 import type { Clock } from '../engine/clock.ts';
 import type { Limiter, RateLimits, RateVerdict } from '../engine/ports.ts';
 import type { Redis } from './redis.ts';
@@ -77,6 +79,9 @@ end
 return found
 `;
 
+/** Its name for a Redis that has it. */
+const scriptHash = createHash('sha1').update(script).digest('hex');
+
 /**
  * Counts in Redis for all nodes together: exactly, by the time of every request that was let through, and by Redis' own
  * clock, so that those of the nodes do not matter. A subject is forgotten when its longest window is empty; until then
@@ -99,7 +104,15 @@ export class RedisLimiter implements Limiter {
     const given = this.#clock ? String(Math.floor(this.#clock.monotonic())) : '';
     const windows = active.flatMap(({ limit, length }) => [String(limits[limit]), String(length)]);
     const request = { keys: [`${this.#prefix}${subject}`], arguments: [given, ...windows] };
-    const answer = await this.#redis.ask((client) => client.eval(script, request));
+    const answer = await this.#redis.ask(async (client) => {
+      try {
+        return await client.evalSha(scriptHash, request);
+      } catch (error) {
+        // One that was started again has forgotten it.
+        if (!(error instanceof ErrorReply && error.message.startsWith('NOSCRIPT'))) throw error;
+        return await client.eval(script, request);
+      }
+    });
     const [now = 0, opensAt = 0, ...rest] = answer as number[];
     const found = active.map((_, index) => ({ free: rest[2 * index] ?? 0, freesAt: rest[2 * index + 1] ?? now }));
     return verdictOf(limits, { now, opensAt, windows: found }, this.#clock?.now() ?? now);

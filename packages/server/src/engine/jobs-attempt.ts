@@ -6,11 +6,12 @@ import { SallyportError } from './errors.ts';
 import { newId } from './ids.ts';
 import { firstTurn } from './jobs-info.ts';
 import type { JobParts } from './jobs-parts.ts';
+import { wasCutByStop } from './outcome.ts';
 import type { JobRef, StoredJob } from './ports.ts';
 import { mayUse } from './principal.ts';
 
-/** How often it is looked whether a run has ended that somebody else has started, in milliseconds. */
-const endMs = 250;
+/** How often it is looked whether a run has ended that was begun before, in milliseconds; and one that awaits a human. */
+const [endMs, decisionMs] = [250, 2_000];
 /** How often the store is asked again that did not answer. */
 const storeMs = 1_000;
 
@@ -24,21 +25,18 @@ export interface Work {
 }
 
 /** The attempt that was taken: another node, or this one under another name, may have taken it over since. */
-export const refOf = ({ tenant, id, attempt, node }: StoredJob): JobRef => ({ tenant, id, attempt, node: node ?? '' });
+export const refOf = ({ tenant, id, conversation, node }: StoredJob): JobRef => ({
+  tenant,
+  id,
+  conversation: conversation ?? '',
+  node: node ?? '',
+});
 
 /** How an attempt ended. */
 export interface Attempt {
   /** Null: nothing has run. */
   readonly outcome: TurnOutcome | null;
   readonly error: SallyportError | null;
-}
-
-/** When what runs jobs is to end. */
-export interface Ending {
-  /** Aborted when no turn of this process runs any more, and the store is about to be closed. */
-  readonly closing: AbortSignal;
-  /** True: turns are being ended. */
-  readonly draining: () => boolean;
 }
 
 /** Asks the store until it answers. Rejects only when the service closes meanwhile. */
@@ -56,22 +54,24 @@ export async function patiently<T>({ logger }: Pick<JobParts, 'logger'>, closing
 
 /**
  * Has the run of an attempt done, which its conversation names: begins it unless it was begun, and waits for its end.
- * Null: it has no end, and goes on with the next start of the service. Rejects like `patiently`.
+ * Null: it has no end, and goes on with the next start of the service. `closing` is aborted when no turn of this process
+ * runs any more, and the store is about to be closed. Rejects like `patiently`.
  */
-export async function runAttempt(parts: JobParts, work: Work, ending: Ending): Promise<Attempt | null> {
+export async function runAttempt(parts: JobParts, work: Work, closing: AbortSignal): Promise<Attempt | null> {
   const { job } = work;
-  const known = await patiently(parts, ending.closing, () => firstTurn(parts, job));
+  const known = await patiently(parts, closing, () => firstTurn(parts, job));
   if (known === null && work.cancelling) return { outcome: null, error: null };
   if (known !== null) show(parts, job);
   const said = known === null ? await begin(parts, work) : null;
   // Its row tells the truth about a run: an end that could not be stored is no end yet, and what is not there did not run.
   for (;;) {
-    const turn = await patiently(parts, ending.closing, () => firstTurn(parts, job));
+    const turn = await patiently(parts, closing, () => firstTurn(parts, job));
     if (turn === null) return { outcome: null, error: said ?? new SallyportError('not_ready') };
-    const { outcome } = turn;
-    if (outcome !== null) return await explained(parts, work, { outcome, error: errorOf(outcome, said) }, ending);
-    if (ending.closing.aborted) return null;
-    await delay(endMs, undefined, { signal: ending.closing }).catch(() => undefined);
+    const { outcome, waits } = turn;
+    if (outcome !== null) return await explained(parts, work, { outcome, error: errorOf(outcome, said) }, closing);
+    if (closing.aborted) return null;
+    if (waits) work.waits();
+    await delay(waits ? decisionMs : endMs, undefined, { signal: closing }).catch(() => undefined);
   }
 }
 
@@ -92,7 +92,6 @@ async function begin(parts: JobParts, work: Work): Promise<SallyportError | null
     const turn = await engine.startJob(principal, request, { requestId: newId('req'), id: conversation });
     show(parts, work.job);
     void turn.waiting.then(work.waits);
-    if (work.cancelling) void engine.stopTurn(tenant, conversation);
     return (await turn.ended).error;
   } catch (error) {
     return SallyportError.from(error);
@@ -109,12 +108,12 @@ function show({ jobs, logger }: JobParts, job: StoredJob): void {
 }
 
 /** Finds out why a run was stopped that does not say it itself. */
-async function explained(parts: JobParts, work: Work, attempt: Attempt, ending: Ending): Promise<Attempt> {
+async function explained(parts: JobParts, work: Work, attempt: Attempt, closing: AbortSignal): Promise<Attempt> {
   const { outcome, error } = attempt;
   if (error !== null || outcome?.result.stop_reason !== 'interrupted' || work.cancelling) return attempt;
   const { keyRing, stops } = parts;
   const { tenant, key, conversation } = work.job;
-  const why = await patiently(parts, ending.closing, async () => {
+  const why = await patiently(parts, closing, async () => {
     if ((await keyRing.named(tenant, key)) === null) return new SallyportError('invalid_key');
     try {
       await stops.check({ tenant, key, conversation });
@@ -125,8 +124,8 @@ async function explained(parts: JobParts, work: Work, attempt: Attempt, ending: 
     }
   });
   if (why !== null) return { outcome, error: why };
-  // Cut by a stop of the service, it begins anew where nothing is done twice by that.
-  const again = ending.draining() && (await patiently(parts, ending.closing, () => hasOnlyRead(parts, work.job)));
+  // Whoever finds it, and whenever: it begins anew where nothing is done twice by that.
+  const again = wasCutByStop(outcome.result) && (await patiently(parts, closing, () => hasOnlyRead(parts, work.job)));
   return again ? { outcome: null, error: new SallyportError('not_ready') } : attempt;
 }
 

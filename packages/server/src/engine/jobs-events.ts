@@ -22,19 +22,20 @@ export interface JobItem {
   readonly event: StreamEvent;
 }
 
-/** A place in the events of a job: those of one attempt after the other. */
+/** A place in the events of a job: those of one run after the other. */
 export interface JobCursor {
-  readonly attempt: number;
+  /** Names the run: an attempt that did not count has the number of the next one. Null: before the first. */
+  readonly conversation: string | null;
   readonly cursor: Cursor;
 }
 
 /** Reads a cursor; throws `bad_cursor` when it is none. */
 export function jobCursor(text: string | undefined): JobCursor {
-  if (text === undefined) return { attempt: 0, cursor: startOfLog };
-  const [, attempt, rest = ''] = /^([1-9]\d{0,8})\.(.+)$/.exec(text) ?? [];
+  if (text === undefined) return { conversation: null, cursor: startOfLog };
+  const [, conversation, rest = ''] = /^(conv-[0-9a-f]{32})\.(.+)$/.exec(text) ?? [];
   const cursor = parseCursor(rest);
-  if (attempt === undefined || cursor === null) throw new SallyportError('bad_cursor');
-  return { attempt: Number(attempt), cursor };
+  if (conversation === undefined || cursor === null) throw new SallyportError('bad_cursor');
+  return { conversation, cursor };
 }
 
 const plain = { content: '', role: 'system' as const, tools_used: [] as string[], type: 'status' as const };
@@ -45,7 +46,11 @@ function statusItem({ status, error, endedAt }: StoredJob): JobItem {
   return { cursor: null, event: { ...plain, status, ...reason, is_complete: isOver, error: isOver ? error : null } };
 }
 
-const attemptOf = ({ status, attempt, begun }: StoredJob): string => JSON.stringify([status, attempt, begun]);
+/** A line that says that a job waits. */
+const queuedItem = (job: StoredJob): JobItem => statusItem({ ...job, status: 'queued', endedAt: null });
+
+/** Changes whenever there is something else to tell. */
+const stateOf = ({ status, conversation, begun }: StoredJob): string => JSON.stringify([status, conversation, begun]);
 
 /**
  * Follows a job to its end, or until the signal is aborted: that it is queued, the events of its run after the cursor, and
@@ -59,32 +64,37 @@ export async function* followJob(
   signal: AbortSignal,
 ): AsyncGenerator<JobItem, void, undefined> {
   let at = after;
-  let told = '';
+  /** The attempts before it that waiting was told of, since anything was told of a run. */
+  let told: number | null = null;
   let job = await look();
   while (!signal.aborted) {
-    if (job.status === 'queued' && told !== attemptOf(job)) {
-      told = attemptOf(job);
-      yield statusItem(job);
+    const { status, attempt, begun, conversation } = job;
+    if (status === 'queued' && told !== attempt) {
+      told = attempt;
+      yield queuedItem(job);
     }
-    if (job.begun && job.conversation !== null && job.status !== 'queued') {
-      if (at.attempt !== job.attempt) at = { attempt: job.attempt, cursor: startOfLog };
-      for await (const item of runOf(parts, principal, look, { job, after: at.cursor, signal })) {
-        at = { attempt: job.attempt, cursor: item.cursor };
-        yield { cursor: `${job.attempt}.${formatCursor(item.cursor)}`, event: item.event };
+    if (begun && conversation !== null && status !== 'queued') {
+      const from = at.conversation === conversation ? at.cursor : startOfLog;
+      for await (const item of runOf(parts, principal, look, { job, after: from, signal })) {
+        // It was too quick to be seen waiting. What was told of the run before counts no more.
+        if (at.conversation !== null && at.conversation !== conversation && told === null) yield queuedItem(job);
+        told = null;
+        at = { conversation, cursor: item.cursor };
+        yield { cursor: `${conversation}.${formatCursor(item.cursor)}`, event: item.event };
       }
     }
     if (signal.aborted) return;
     const now = await look();
-    if (now.endedAt !== null && attemptOf(now) === attemptOf(job)) {
+    if (now.endedAt !== null && stateOf(now) === stateOf(job)) {
       yield statusItem(now);
       return;
     }
-    if (attemptOf(now) === attemptOf(job)) await delay(lookMs, undefined, { signal }).catch(() => undefined);
+    if (stateOf(now) === stateOf(job)) await delay(lookMs, undefined, { signal }).catch(() => undefined);
     job = now;
   }
 }
 
-/** The events of one attempt, as long as it is the one of the job and has not ended. */
+/** The events of one run, as long as it is the one of the job and has not ended. */
 async function* runOf(
   parts: Pick<JobParts, 'engine' | 'turns' | 'conversations'>,
   principal: Principal,
@@ -96,7 +106,7 @@ async function* runOf(
   if (await isOverAt(parts, job, of.after)) return;
   const over = new AbortController();
   const watch = async (): Promise<void> => {
-    while (!over.signal.aborted && attemptOf(await look()) === attemptOf(job) && job.endedAt === null) {
+    while (!over.signal.aborted && stateOf(await look()) === stateOf(job) && job.endedAt === null) {
       await delay(lookMs, undefined, { signal: over.signal }).catch(() => undefined);
     }
     over.abort();

@@ -42,6 +42,8 @@ export const resultOf = ({ result, messages }: TurnOutcome): JobInfo['result'] =
 
 /** The first turn of the conversation of a job, which is its run. */
 export interface JobTurn {
+  /** True: a human is to decide. */
+  readonly waits: boolean;
   /** Null: it has no end yet. */
   readonly outcome: TurnOutcome | null;
 }
@@ -56,8 +58,8 @@ export async function firstTurn(
   const turn = first === undefined ? null : await turns.get(tenant, first.turn);
   if (turn === null) return null;
   const { result } = turn;
-  if (result === null) return { outcome: null };
+  if (result === null) return { waits: turn.state === 'waiting', outcome: null };
   const log = await logOf({ turns }, tenant, conversation);
   const messages = messagesOf(log.filter((event) => event.turn === turn.ref.turn));
-  return { outcome: { result, messages, error: errorOf(turn, result) } };
+  return { waits: false, outcome: { result, messages, error: errorOf(turn, result) } };
 }

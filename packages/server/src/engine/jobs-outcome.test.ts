@@ -4,7 +4,9 @@ import { errorCodes } from '@sallyport/protocol';
 import { runResult } from '../http/samples-support.ts';
 import { SallyportError } from './errors.ts';
 import { jobCursor } from './jobs-events.ts';
+import { newId } from './ids.ts';
 import { afterAttempt, pauseMs } from './jobs-outcome.ts';
+import { abandonedResult, outcomeOf, wasCutByStop, type StopCause } from './outcome.ts';
 
 const first = { attempt: 1, attempts: 3, cancelling: false };
 const failed = runResult({ success: false, stop_reason: 'error', error: 'It failed.' });
@@ -67,10 +69,45 @@ test('pauses double up to a minute, and no two of the same time are alike', () =
   }
 });
 
-test('a cursor of a job is an attempt and a cursor of its run, and nothing else is one', () => {
-  deepStrictEqual(jobCursor('2.7.13'), { attempt: 2, cursor: { seq: 7, chars: 13 } });
-  deepStrictEqual(jobCursor(undefined), { attempt: 0, cursor: { seq: 0, chars: 0 } });
-  for (const text of ['', '1', '1.2', '0.1.0', '1.2.3.4', '-1.2.3', '01.2.3', '1.02.3', '1e3.1.1', ' 1.2.3', '1.2.x']) {
+test('only a stop of the service is what a run begins anew after', () => {
+  const causes: StopCause[] = [
+    { reason: 'timeout', seconds: 1 },
+    { reason: 'max_turns', limit: 1 },
+    { reason: 'failed', error: new SallyportError('internal') },
+    ...(['max_budget', 'client_left', 'interrupt', 'shutdown', 'stopped', 'key_gone'] as const).map((reason) => ({
+      reason,
+    })),
+  ];
+  const parts = {
+    requestId: 'r',
+    conversation: 'c',
+    profileModel: 'm',
+    seconds: 1,
+    maxTurns: 1,
+    end: null,
+    thrown: null,
+  };
+  const none = { toolsUsed: [], denials: [], changes: null };
+  const cut = causes.filter((stop) => wasCutByStop(outcomeOf({ ...parts, ...none, stop }).result));
+  deepStrictEqual(cut, [{ reason: 'shutdown' }]);
+  strictEqual(wasCutByStop(abandonedResult('c', 'm')), false);
+});
+
+test('a cursor of a job is a conversation and a cursor of it, and nothing else is one', () => {
+  const conversation = newId('conv');
+  deepStrictEqual(jobCursor(`${conversation}.7.13`), { conversation, cursor: { seq: 7, chars: 13 } });
+  deepStrictEqual(jobCursor(undefined), { conversation: null, cursor: { seq: 0, chars: 0 } });
+  for (const rest of ['', '.', '.1', '.1.2.3', '.02.3', '.-1.2', '.1e3.1', '.1.x', 'f.1.2', '. 1.2']) {
+    throws(() => jobCursor(`${conversation}${rest}`), { code: 'bad_cursor' }, rest);
+  }
+  for (const text of [
+    '',
+    '1.2',
+    '1.2.3',
+    ` ${conversation}.1.2`,
+    `${newId('job')}.1.2`,
+    `${conversation.toUpperCase()}.1.2`,
+  ]) {
     throws(() => jobCursor(text), { code: 'bad_cursor' }, text);
   }
 });

@@ -28,7 +28,9 @@ export class JobWorker {
   #places = 0;
   #draining = false;
   #looks = 0;
+  /** The look that is under way, or was the last; and the one after it. */
   #looking: Promise<void> = Promise.resolve();
+  #next: Promise<void> | null = null;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(parts: JobParts) {
@@ -39,7 +41,7 @@ export class JobWorker {
   start(): void {
     const { limits } = this.#parts;
     const look = (): void => {
-      this.#looking = this.look().finally(() => {
+      void this.look().finally(() => {
         if (!this.#closing.signal.aborted) this.#timer = setTimeout(look, lookMs).unref();
       });
     };
@@ -69,26 +71,53 @@ export class JobWorker {
     await this.#parts.queue.close();
   }
 
-  /** One look at the rows of this node. Never rejects. */
-  async look(): Promise<void> {
-    const { jobs, clock, lease, limits, logger } = this.#parts;
+  /** One look at the rows of this node, after the one that is under way; whoever asks before it begins shares it. Never rejects. */
+  look(): Promise<void> {
+    this.#next ??= this.#looking.then(() => {
+      this.#next = null;
+      return this.#look();
+    });
+    return (this.#looking = this.#next);
+  }
+
+  async #look(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
     try {
       await this.#takeLost();
-      const strays = new Set<string>();
-      for (const job of await jobs.running(lease.node)) {
-        const name = nameOf(job);
-        const work = this.#running.get(name);
-        if (work && job.cancelling) this.#stop(work);
-        else if (!work && this.#strays.has(name)) void this.#goOn(job);
-        else if (!work) strays.add(name);
-      }
-      this.#strays = strays;
+      await this.#lookAtOwn();
       void this.#takeAll();
-      if (this.#looks % looksPerSweep === 0) await jobs.sweep(clock.now() - limits.keptMs, sweepLimit);
+      if (this.#looks % looksPerSweep === 0) await this.#sweep();
       this.#looks += 1;
     } catch (error) {
-      logger.warn({ err: error }, 'it could not be looked after the jobs; it is done again');
+      this.#parts.logger.warn({ err: error }, 'it could not be looked after the jobs; it is done again');
     }
+  }
+
+  /** Stops what is to be stopped, and goes on with what was not run here at the look before either. */
+  async #lookAtOwn(): Promise<void> {
+    const { jobs, lease } = this.#parts;
+    const strays = new Set<string>();
+    for (const job of await jobs.running(lease.node)) {
+      const work = this.#running.get(nameOf(job));
+      if (work && job.cancelling) this.#stop(work);
+      else if (!work && this.#strays.has(nameOf(job))) await this.#goOnAsItStands(job);
+      else if (!work) strays.add(nameOf(job));
+    }
+    this.#strays = strays;
+  }
+
+  /** The row may have been read before what ran here has changed it. */
+  async #goOnAsItStands({ tenant, id }: StoredJob): Promise<void> {
+    const { jobs, lease } = this.#parts;
+    const now = await jobs.get(tenant, id);
+    if (now?.status === 'running' && now.node === lease.node) void this.#goOn(now);
+  }
+
+  /** Deletes what is past its retention. */
+  async #sweep(): Promise<void> {
+    const { jobs, clock, limits } = this.#parts;
+    const before = clock.now() - limits.keptMs;
+    while (!this.#closing.signal.aborted && (await jobs.sweep(before, sweepLimit)) === sweepLimit);
   }
 
   /** Goes on with the jobs of nodes that are gone. */
@@ -155,8 +184,7 @@ export class JobWorker {
   async #run(work: Work): Promise<void> {
     const { jobs, clock, logger } = this.#parts;
     const { job } = work;
-    const ending = { closing: this.#closing.signal, draining: () => this.#draining };
-    const attempt = await runAttempt(this.#parts, work, ending);
+    const attempt = await runAttempt(this.#parts, work, this.#closing.signal);
     if (attempt === null) return;
     const said = { result: attempt.outcome?.result ?? null, error: attempt.error };
     // Whoever has stopped the run has noted that before.
@@ -174,7 +202,7 @@ export class JobWorker {
     const { tenant, id, attempt } = work.job;
     const queued = await this.#stored(() => jobs.retry(refOf(work.job), retry));
     if (queued) return queue.announce({ tenant, id, attempt, runAt: retry.runAt });
-    // It is to be cancelled, unless it is not ours any more.
+    // It is to be cancelled, unless it is not ours any more, or an answer was lost and it is queued.
     const end = { status: 'cancelled', at: clock.now(), begun: false, error: null, code: null } as const;
     await this.#finish(work, end, { outcome: null, error: null });
   }

@@ -133,9 +133,9 @@ class JobDesk implements Jobs {
   ): Promise<AsyncIterable<JobItem>> {
     const job = await this.#visible(principal, id);
     const from = jobCursor(after);
-    if (from.attempt > job.attempt) throw new SallyportError('bad_cursor');
-    if (from.attempt === job.attempt && job.conversation !== null) {
-      const run = await this.#parts.conversations.get(job.tenant, job.conversation);
+    // One of another run is of one before: this one is told from its beginning.
+    if (from.conversation !== null && from.conversation === job.conversation) {
+      const run = await this.#parts.conversations.get(job.tenant, from.conversation);
       if (run !== null && from.cursor.seq > run.lastSeq) throw new SallyportError('bad_cursor');
     }
     return followJob(this.#parts, principal, () => this.#visible(principal, id), from, signal);

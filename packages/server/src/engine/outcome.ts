@@ -154,6 +154,10 @@ export function outcomeOf(parts: OutcomeParts): Outcome {
   return { result, state, error };
 }
 
+/** True when the result is of a run that was cut by an orderly stop of the service, and by nobody else. */
+export const wasCutByStop = ({ stop_reason: reason, error }: RunResult): boolean =>
+  reason === 'interrupted' && error === stopped({ reason: 'shutdown' }).detail;
+
 /** The result of a turn that an earlier process of the service left without an end. */
 export function abandonedResult(conversation: string, model: string): RunResult {
   const { result } = outcomeOf({

@@ -150,13 +150,13 @@ async function list(database: Database, filter: JobFilter): Promise<StoredJob[]>
 }
 
 /** The row of a running attempt, as long as it is this one. */
-const running = (sql: Transaction<Schema>, { tenant, id, attempt, node }: JobRef) =>
+const running = (sql: Transaction<Schema>, { tenant, id, conversation, node }: JobRef) =>
   sql
     .updateTable('jobs')
     .where('tenant', '=', tenant)
     .where('id', '=', id)
     .where('status', '=', 'running')
-    .where('attempt', '=', attempt)
+    .where('conversation', '=', conversation)
     .where('node', '=', node);
 
 /** Only tells clients that the conversation is there: nothing is lost with it. */
@@ -169,20 +169,11 @@ async function begun(database: Database, ref: JobRef): Promise<boolean> {
 }
 
 async function requeue(database: Database, ref: JobRef, { runAt, counts, error, code }: JobRetry): Promise<boolean> {
-  const attempt = counts ? ref.attempt : ref.attempt - 1;
-  const again = {
-    node: null,
-    conversation: null,
-    begun: 0,
-    run_at: runAt,
-    attempt,
-    error: toText(error),
-    code,
-  } as const;
+  const again = { node: null, conversation: null, begun: 0, run_at: runAt, error: toText(error), code } as const;
   const changed = await database.write(
     (sql) =>
       running(sql, ref)
-        .set({ status: 'queued', ...again })
+        .set((column) => ({ status: 'queued', ...again, attempt: column('attempt', '-', counts ? 0 : 1) }))
         .where('cancelling', '=', 0)
         .executeTakeFirst(),
     laneOf(ref.tenant, ref.id),
@@ -198,9 +189,16 @@ async function finish(
 ): Promise<boolean> {
   return await database.write(
     async (sql) => {
-      const row = await running(sql, ref)
-        .set({ status, node: null, begun: begun ? 1 : 0, error: error && toText(error), code, ended_at: at })
-        .executeTakeFirst();
+      const end = {
+        status,
+        node: null,
+        begun: begun ? 1 : 0,
+        error: error && toText(error),
+        code,
+        ended_at: at,
+      } as const;
+      const ended = running(sql, ref).set(end);
+      const row = await (status === 'cancelled' ? ended.where('cancelling', '=', 1) : ended).executeTakeFirst();
       if (row.numUpdatedRows !== 1n) return false;
       await tell(sql, told);
       return true;
@@ -218,19 +216,16 @@ async function cancel(
   return await database.write(
     async (sql) => {
       const own = () => sql.updateTable('jobs').where('tenant', '=', tenant).where('id', '=', id);
-      const ended = await own()
-        .set({ status: 'cancelled', ended_at: at })
-        .where('status', '=', 'queued')
-        .returning('id')
-        .executeTakeFirst();
+      // The first change holds the row: what is queued stays so, and what runs cannot be queued again unseen.
       const asked = await own()
         .set({ cancelling: 1 })
-        .where('status', '=', 'running')
+        .where('status', 'in', ['queued', 'running'])
         .where('cancelling', '=', 0)
-        .returning('id')
+        .returning('status')
         .executeTakeFirst();
-      if (ended !== undefined) await tell(sql, { audit, delivery });
-      if (asked !== undefined) await tell(sql, { audit, delivery: null });
+      const isQueued = asked?.status === 'queued';
+      if (isQueued) await own().set({ status: 'cancelled', ended_at: at }).execute();
+      if (asked !== undefined) await tell(sql, { audit, delivery: isQueued ? delivery : null });
       const row = await sql
         .selectFrom('jobs')
         .select(columns)

@@ -163,7 +163,7 @@ async function runJobs({ jobs }: AllStores): Promise<unknown[][]> {
   const taken = [];
   for (const at of [8e15, 9e15]) {
     const job = await jobs.take({ node: 'node-1', at, perTenant: 0, conversation: 'run' });
-    if (job !== null) taken.push({ ...job, node: 'node-1' });
+    if (job !== null) taken.push({ ...job, node: 'node-1', conversation: 'run' });
   }
   const running = await jobs.running('node-1');
   const [first, second] = taken;
@@ -186,6 +186,7 @@ async function beatAll({ nodes }: AllStores): Promise<void> {
   strictEqual(await nodes.evict({ id: 'node-1', beat: (seen?.beat ?? 0) + 1 }), false);
   deepStrictEqual(await nodes.evictPlace('place'), ['node-1']);
   await nodes.leave('node-1');
+  strictEqual(await nodes.keptPlace('files'), 'files');
 }
 
 /** What is done for all tenants at once names each row's own. */

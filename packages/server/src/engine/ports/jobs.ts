@@ -42,11 +42,14 @@ export interface StoredJob extends Omit<NewJob, 'request'> {
   readonly endedAt: number | null;
 }
 
-/** Names a running attempt and the right to write it. Writes that name another one than runs are refused. */
+/**
+ * Names a running attempt and the right to write it. Writes that name another one than runs are refused: no two have the
+ * same conversation, also where the first was no attempt that counts.
+ */
 export interface JobRef {
   readonly tenant: string;
   readonly id: string;
-  readonly attempt: number;
+  readonly conversation: string;
   readonly node: string;
 }
 
@@ -136,7 +139,7 @@ export interface JobStore {
   begun(ref: JobRef): Promise<boolean>;
   /** Queues the attempt, or the next one, again. False like `begun`, and when the job is to be cancelled. */
   retry(ref: JobRef, retry: JobRetry): Promise<boolean>;
-  /** Ends a running job, once. False like `begun`. */
+  /** Ends a running job, once. False like `begun`, and when it is to end as cancelled though nobody has cancelled it. */
   finish(ref: JobRef, end: JobEnd, told: JobTold): Promise<boolean>;
   /**
    * Ends a queued job as cancelled, and has a running one stopped by whoever runs it; the webhook is of the first only.
