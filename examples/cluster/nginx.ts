@@ -5,12 +5,11 @@ const shipped = readFileSync(new URL('../../deploy/nginx.conf', import.meta.url)
 
 /** The shipped configuration, but for where it listens, which nodes it has (`host:port`), and where it writes. */
 export function nginxConfig(nodes: readonly string[], port: number, directory: string): string {
-  const servers = nodes.map((node) => `        server ${node} max_fails=0;\n`).join('');
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (name) => `${name}_temp_path ${directory}/${name};`,
   );
   const edits: [RegExp, string][] = [
-    [/(?: +server 127\.0\.0\.1:\d+ max_fails=0;\n)+/gu, servers],
+    [/^( +server )127\.0\.0\.1:8000( max_fails=.*)\n.*:8001 .*$/gmu, nodes.map((node) => `$1${node}$2`).join('\n')],
     [/^ +listen 80;$/gmu, `        listen 127.0.0.1:${port};`],
     [/\/var\/log\/nginx\/sallyport\.log/gu, join(directory, 'access.log')],
     [/^http \{$/gmu, `http {\n    ${temporary.join('\n    ')}`],

@@ -1,10 +1,11 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { nginxArguments, nginxConfig } from './nginx.ts';
+import { startTied } from './tied.ts';
 
 /** A program that the nodes share, on this machine alone. */
 export interface Part {
@@ -12,30 +13,14 @@ export interface Part {
   stop(): Promise<void>;
 }
 
-/** Ends a program with a signal when standard input ends, which it does with this process, however that ends. */
-const guard = 'signal=$1; shift; exec 3<&0; "$@" 3<&- </dev/null & cat <&3 >/dev/null; kill -$signal $!; wait $!';
-
-type Account = { readonly uid?: number; readonly gid?: number };
-
-/** Starts a program and waits until it is ready. Rejects with what it said when it ends instead. */
+/** Starts a program that goes with this process, and waits until it is ready; gives what ends it. */
 async function started(
   command: readonly string[],
-  { signal, isReady, account = {} }: { signal: string; isReady: (said: string) => boolean; account?: Account },
+  { isReady, ...how }: Parameters<typeof startTied>[1] & { isReady: (said: string) => boolean },
 ): Promise<() => Promise<void>> {
-  const child = spawn('/bin/sh', ['-c', guard, 'sh', signal, ...command], { ...account, stdio: 'pipe' });
-  const exited = once(child, 'exit');
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  let over = false;
-  void exited.then(() => (over = true));
-  while (!isReady(said)) {
-    if (over) throw new Error(`${command[0]} ended: ${said}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  return async () => {
-    child.stdin.end();
-    await exited;
-  };
+  const program = startTied(command, how);
+  await program.until(() => isReady(program.said()));
+  return () => program.end();
 }
 
 /** A Postgres of the npm package, on a socket in a directory. Its url is a `DATABASE_URL`. */

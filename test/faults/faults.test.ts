@@ -18,14 +18,16 @@ const outcome = {
   clients: 2,
   notPlayed: null,
   findings: {
-    I1: { seen: 3, violations: [] },
-    I3: { seen: 2, violations: ['a turn has no end'] },
-    I4: { seen: 0, violations: [] },
+    I1: { seen: 3, violations: [], late: [] },
+    I3: { seen: 2, violations: ['a turn has no end'], late: [] },
+    I4: { seen: 0, violations: [], late: [] },
+    I13: { seen: 5, violations: [], late: ['/livez took 7000 ms'] },
   },
   unmet: [],
   expected: 1,
   notes: [],
   operations: 9,
+  sound: false,
   held: false,
 };
 
@@ -33,14 +35,14 @@ test('the table tells how much was looked at, what broke, and what was not looke
   const notPlayed = { ...outcome, fault: 'P8', notPlayed: 'no cgroup v2' };
   const [head = '', row = '', last] = tableOf([outcome, notPlayed]);
   const cell = (name: string) => row.slice(head.indexOf(name)).split(/\s+/u)[0];
-  assert.deepEqual([cell('held'), cell('I1'), cell('I3'), cell('I4')], ['NO', '3', 'BROKEN', '-']);
+  assert.deepEqual([cell('held'), cell('I1'), cell('I3'), cell('I4'), cell('I13')], ['NO', '3', 'BROKEN', '-', 'LATE']);
   assert.equal(last, 'P8  not played  no cgroup v2');
 });
 
 test('what did not hold is told with its reason and how to play it again', () => {
   const reasons = reasonsOf(outcome).join('\n');
   assert.match(reasons, /faults\/main\.ts P1 --seed 5 --seconds 8 --clients 2/u);
-  assert.match(reasons, /I3: a turn has no end/u);
+  assert.match(reasons, /I3: a turn has no end\n[^]*I13: \/livez took 7000 ms/u);
   assert.deepEqual(reasonsOf({ ...outcome, held: true }), []);
 });
 

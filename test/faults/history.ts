@@ -74,7 +74,7 @@ export interface Leftover {
   why: string;
 }
 
-/** A request to `/livez`. `ms` is null when it had no answer. */
+/** A request to `/livez`. `ms` is null when it failed; where only `status` is, no answer was waited for any longer. */
 export interface Probe {
   at: number;
   ms: number | null;
@@ -169,10 +169,11 @@ export interface Observed {
   /** Longest answer of `/livez`, in milliseconds: clients, upstream and service share a machine. */
   liveMs: number;
   figures: Figure[];
+  /** How long it took until all of them were back, or it was waited no more, in milliseconds. */
+  figuresMs: number;
   /** USD that a tenant may spend; of those with a budget. */
   budgets: Record<string, number>;
-  /** Most that one turn costs, and turns that run at once. */
-  turnUsd: number;
+  /** Turns that run at once. */
   places: number;
   /** By name; none of them may be seen anywhere. */
   secrets: Record<string, string>;
@@ -194,12 +195,15 @@ export interface Finding {
   /** How many things were looked at; 0: nothing is known. */
   seen: number;
   violations: string[];
+  /** What held, but later than it should: a machine that is busy with other things can be the reason too. */
+  late: string[];
 }
 
 /** Collects the findings of one invariant. */
 export class Look {
   seen = 0;
   readonly violations: string[] = [];
+  readonly late: string[] = [];
 
   /** Looks at one thing: it holds, or `what` says what was found. */
   at(holds: boolean, what: () => string): void {
@@ -207,8 +211,14 @@ export class Look {
     if (!holds) this.violations.push(what());
   }
 
+  /** Looks at how long one thing took: it was in time, or `what` says how long. */
+  inTime(isInTime: boolean, what: () => string): void {
+    this.seen += 1;
+    if (!isInTime) this.late.push(what());
+  }
+
   get finding(): Finding {
-    return { seen: this.seen, violations: this.violations };
+    return { seen: this.seen, violations: this.violations, late: this.late };
   }
 }
 

@@ -29,8 +29,6 @@ const mostLogs = 60;
 const longestTurnMs = 180_000;
 /** Longest answer of `/livez` on a machine that clients, upstream and service share. */
 const liveMs = 5000;
-/** More than any turn of the load comes to. */
-const turnUsd = 2;
 
 const json = (text: string | null): Record<string, any> | null =>
   text === null ? null : (JSON.parse(text) as Record<string, any>);
@@ -44,7 +42,7 @@ export async function observe(
   history: History,
   watch: Watch,
   done: Done,
-  found: Figure[],
+  found: { figures: Figure[]; ms: number },
 ): Promise<Observed> {
   const turns = await turnsOf(world);
   const { operations } = history;
@@ -86,9 +84,9 @@ export async function observe(
     leftovers: watch.leftovers,
     probes: watch.probes,
     liveMs,
-    figures: found,
+    figures: found.figures,
+    figuresMs: found.ms,
     budgets: { ...world.budgets },
-    turnUsd,
     places,
     secrets: world.secrets,
     surroundings: [...watch.surroundings],

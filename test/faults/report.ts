@@ -10,7 +10,8 @@ const mostShown = 5;
 function cellOf(outcome: Told, name: (typeof invariantNames)[number]): string {
   const finding = outcome.findings[name];
   if (finding === undefined || (finding.seen === 0 && finding.violations.length === 0)) return '-';
-  return finding.violations.length > 0 ? 'BROKEN' : String(finding.seen);
+  if (finding.violations.length > 0) return 'BROKEN';
+  return finding.late.length > 0 ? 'LATE' : String(finding.seen);
 }
 
 /** The lines of a table in which each fault has a row; a number says how many things an invariant was held against. */
@@ -53,7 +54,8 @@ export function reasonsOf({
 }: Told): string[] {
   if (held || notPlayed !== null) return [];
   const broken = invariantNames.flatMap((name) => {
-    const { violations = [] } = findings[name] ?? {};
+    const finding = findings[name];
+    const violations = [...(finding?.violations ?? []), ...(finding?.late ?? [])];
     const more = violations.length > mostShown ? [`  ${name}: and ${violations.length - mostShown} more`] : [];
     return [...violations.slice(0, mostShown).map((each) => `  ${name}: ${each}`), ...more];
   });

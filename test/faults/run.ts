@@ -30,6 +30,9 @@ export interface Outcome {
   expected: number;
   notes: string[];
   operations: number;
+  /** Everything held, though perhaps not in time. */
+  sound: boolean;
+  /** Everything held, and in time. */
   held: boolean;
   /** All that is known of the run, to be looked at; null until it is over. */
   observed: Observed | null;
@@ -37,7 +40,7 @@ export interface Outcome {
 
 /** Longest time for what runs to end when nothing new is begun, and for figures to come back. */
 const settleMs = 120_000;
-const returnMs = 60_000;
+const returnMs = 300_000;
 
 /** Plays one fault at a moment that follows from the seed, and looks at what is left of the invariants. */
 export async function playFault(fault: Fault, { seed, seconds, clients }: Size): Promise<Outcome> {
@@ -53,6 +56,7 @@ export async function playFault(fault: Fault, { seed, seconds, clients }: Size):
     expected: 0,
     notes: [],
     operations: 0,
+    sound: false,
     held: false,
     observed: null,
   };
@@ -63,11 +67,16 @@ export async function playFault(fault: Fault, { seed, seconds, clients }: Size):
   } finally {
     await world.remove();
   }
-  outcome.held =
+  outcome.sound =
     outcome.unmet.length === 0 &&
     invariantNames.every((name) => (outcome.findings[name]?.violations.length ?? 0) === 0);
+  outcome.held = outcome.sound && lateIn(outcome).length === 0;
   return outcome;
 }
+
+/** What held, but not in time. */
+export const lateIn = ({ findings }: Pick<Outcome, 'findings'>): string[] =>
+  invariantNames.flatMap((name) => (findings[name]?.late ?? []).map((each) => `${name}: ${each}`));
 
 async function playIn(world: World, fault: Fault, outcome: Outcome, clients: number): Promise<void> {
   const { seed, seconds } = outcome;
@@ -108,7 +117,7 @@ async function playIn(world: World, fault: Fault, outcome: Outcome, clients: num
   expect(await load.settle(settleMs), 'not every turn has ended after the last ones');
   await watch.end();
   await watch.compare();
-  const found = before === null ? [] : await figures(world, before, returnMs);
+  const found = before === null ? { figures: [], ms: 0 } : await figures(world, before, returnMs);
   note('everything was measured');
   const observed = await observe(world, history, watch, load.done, found);
   if (fault.longestTurnMs !== undefined) observed.longestTurnMs = fault.longestTurnMs;

@@ -53,8 +53,9 @@ export class Watch {
       const response = await fetch(`${url}/livez`, { signal: AbortSignal.timeout(10_000) });
       await response.arrayBuffer();
       this.probes.push({ at, ms: Math.round(performance.now() - since), status: response.status });
-    } catch {
-      this.probes.push({ at, ms: null, status: null });
+    } catch (error) {
+      const isTimeout = error instanceof DOMException && error.name === 'TimeoutError';
+      this.probes.push({ at, ms: isTimeout ? Math.round(performance.now() - since) : null, status: null });
     }
   }
 
@@ -205,9 +206,13 @@ export async function held(world: World): Promise<Held | null> {
   };
 }
 
-/** Looks until everything has come back, or for so many milliseconds. */
-export async function figures(world: World, before: Held, milliseconds: number): Promise<Figure[]> {
-  const until = performance.now() + milliseconds;
+/** Looks until everything has come back, or for so many milliseconds; gives for how long, too. */
+export async function figures(
+  world: World,
+  before: Held,
+  milliseconds: number,
+): Promise<{ figures: Figure[]; ms: number }> {
+  const since = performance.now();
   for (;;) {
     const after = await held(world);
     const names = Object.keys(allowed) as (keyof Held)[];
@@ -220,7 +225,8 @@ export async function figures(world: World, before: Held, milliseconds: number):
             after: after[name],
             atMost: before[name] + allowed[name].more,
           }));
-    if (found.every(({ after: now, atMost }) => now <= atMost) || performance.now() >= until) return found;
+    const ms = Math.round(performance.now() - since);
+    if (found.every(({ after: now, atMost }) => now <= atMost) || ms >= milliseconds) return { figures: found, ms };
     await delay(500);
   }
 }

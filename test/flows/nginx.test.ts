@@ -2,83 +2,15 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { connect, type AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test, type TestContext } from 'node:test';
+import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
+import { errorCatalogue, type ErrorCode } from '@sallyport/protocol';
 import { nginxArguments, nginxConfig } from '../../examples/cluster/nginx.ts';
+import { before, raw } from '../support/behind-nginx.ts';
 import { leftOut } from '../support/needs.ts';
-import { startNginx } from '../support/nginx.ts';
-
-/** A request as a node got it. */
-interface Got {
-  readonly node: string;
-  readonly method: string;
-  readonly url: string;
-  readonly headers: IncomingMessage['headers'];
-  readonly body: string;
-}
-
-type Answer = (request: IncomingMessage, response: ServerResponse, node: string) => void;
-
-const says: Answer = (_request, response, node) => void response.end(node);
-
-/** A server in the place of a node, that notes what it gets. */
-async function aNode(t: TestContext, node: string, got: Got[], answer: () => Answer): Promise<string> {
-  const server = createServer((request, response) => {
-    let body = '';
-    request.on('data', (chunk: Buffer) => (body += chunk.toString()));
-    request.on('end', () => {
-      const { method = '', url = '', headers } = request;
-      got.push({ node, method, url, headers, body });
-      answer()(request, response, node);
-    });
-  });
-  server.on('upgrade', ({ method = '', url = '', headers }, socket) => {
-    got.push({ node, method, url, headers, body: '' });
-    socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n');
-    socket.on('data', (chunk: Buffer) => socket.end(`echo ${chunk.toString()}`));
-    socket.on('error', () => undefined);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
-/** nginx before two nodes, `a` and `b`, that answer with their name or as told; and one that does not run, if need be. */
-async function before(t: TestContext, part?: 'and one that is gone') {
-  const got: Got[] = [];
-  let answer = says;
-  const nodes = await Promise.all(['a', 'b'].map((name) => aNode(t, name, got, () => answer)));
-  if (part) nodes.push('127.0.0.1:1'); // where nobody may listen but the system itself
-  const nginx = await startNginx(nodes);
-  t.after(() => nginx.close());
-  const ask = async (path: string, init: RequestInit = {}) => {
-    const response = await fetch(`${nginx.url}${path}`, init);
-    return { status: response.status, headers: response.headers, text: await response.text() };
-  };
-  return { nginx, got, ask, answer: (by: Answer) => void (answer = by) };
-}
-
-/** Sends bytes and gives what comes back until the connection ends or an answer is there. */
-async function raw(url: string, bytes: string): Promise<string> {
-  const socket = connect(Number(new URL(url).port), '127.0.0.1');
-  let received = '';
-  socket.on('data', (chunk: Buffer) => {
-    received += chunk.toString();
-    if (/\r\n\r\n/u.test(received)) socket.end();
-  });
-  socket.on('error', () => undefined);
-  socket.write(bytes);
-  await once(socket, 'close');
-  return received;
-}
 
 const post = (body: string): RequestInit => ({ method: 'POST', body });
 
@@ -100,6 +32,8 @@ describe('nginx before the nodes', { skip: leftOut('nginx before the nodes', ['n
       const id = `talk:${index}`;
       const paths = [
         `${base}/start?session_id=${id}`,
+        `${base}/start?${new URLSearchParams({ session_id: id }).toString()}`,
+        `${base}/start?session_id=talk%3a${index}`,
         ...['/info', '/events?follow=false', '/files/src/a.ts', ''].map((rest) => `${base}/${id}${rest}`),
         `${base}/talk%3A${index}/info`,
         `/api/claude/ws/${id}`,
@@ -111,6 +45,20 @@ describe('nginx before the nodes', { skip: leftOut('nginx before the nodes', ['n
       for (const node of nodes) seen.add(node);
     }
     assert.deepEqual([...seen].toSorted(), ['a', 'b']);
+  });
+
+  test('an id that was encoded for its start has the node of the id, with up to three colons', async (t) => {
+    const { ask } = await before(t);
+    for (const parts of [['a'], ['a', 'b'], ['a', 'b', 'c'], ['', 'b', ''], ['a', '', '', 'd']]) {
+      for (let index = 0; index < 8; index += 1) {
+        const id = [...parts, String(index)].slice(-4).join(':');
+        const query = new URLSearchParams({ timeout: '5', session_id: id }).toString();
+        assert.match(query, /%3A/u);
+        const base = '/api/claude/conversation';
+        const started = await ask(`${base}/start?${query}`, post('{}'));
+        assert.equal(started.text, (await ask(`${base}/${encodeURIComponent(id)}/info`)).text, id);
+      }
+    }
   });
 
   test('what has no conversation goes to the node that has least to do', async (t) => {
@@ -173,12 +121,21 @@ describe('nginx before the nodes', { skip: leftOut('nginx before the nodes', ['n
     }
   });
 
-  test('a POST of which a node had a byte is sent to no other, a GET is', async (t) => {
+  test('a POST or a DELETE of which a node had a byte is sent to no other, a GET is', async (t) => {
     const { ask, got, answer } = await before(t);
     answer((request) => void request.socket.destroy());
-    for (const path of ['/api/claude/query', '/api/claude/conversation/c/continue']) {
-      const { status, text, headers } = await ask(path, post('{}'));
+    const deleting: RequestInit = { method: 'DELETE' };
+    const sent: [string, RequestInit][] = [
+      ['/api/claude/query', post('{}')],
+      ['/api/claude/conversation/c/continue', post('{}')],
+      ['/api/claude/conversation/c', deleting],
+      ['/api/claude/jobs/j', deleting],
+      ['/api/admin/keys/k', { method: 'PATCH', body: '{}' }],
+    ];
+    for (const [path, init] of sent) {
+      const { status, text, headers } = await ask(path, init);
       assert.equal(status, 502);
+      assert.equal(headers.get('retry-after'), '2');
       assert.deepEqual(JSON.parse(text), {
         detail: 'No node has answered. Send it again; with its Idempotency-Key it runs once.',
         code: 'not_ready',
@@ -186,7 +143,10 @@ describe('nginx before the nodes', { skip: leftOut('nginx before the nodes', ['n
         retryable: true,
       });
     }
-    assert.equal(got.length, 2);
+    assert.deepEqual(
+      got.map(({ method, url }) => [url, method]),
+      sent.map(([path, { method }]) => [path, method]),
+    );
     let first = '';
     answer((request, response, node) => {
       first ||= node;
@@ -210,7 +170,9 @@ describe('nginx before the nodes', { skip: leftOut('nginx before the nodes', ['n
       [posted.status, posted.headers.get('retry-after'), posted.text],
       [503, '7', '{"code":"not_ready"}'],
     );
-    assert.equal(got.length, 1);
+    const deleted = await ask('/api/claude/conversation/c', { method: 'DELETE' });
+    assert.deepEqual([deleted.status, deleted.headers.get('retry-after'), deleted.text], [503, '7', posted.text]);
+    assert.equal(got.length, 2);
     const read = await ask('/api/claude/conversation/c/info');
     assert.deepEqual([read.status, read.text !== first], [200, true]);
   });
@@ -223,6 +185,54 @@ describe('nginx before the nodes', { skip: leftOut('nginx before the nodes', ['n
     }
     assert.equal(got.length, 80);
     assert.equal(new Set(got.map(({ body }) => body)).size, 80);
+  });
+
+  test('a DELETE that was to go to a node that does not run is done when it is asked for again, once', async (t) => {
+    const { ask, got } = await before(t, 'and one that is gone');
+    const paths: string[] = [];
+    let refused = 0;
+    while (paths.length < 20 || (refused === 0 && paths.length < 500)) {
+      const path = `/api/claude/conversation/c${paths.length}`;
+      paths.push(path);
+      while ((await ask(path, { method: 'DELETE' })).status === 502) refused += 1;
+    }
+    assert.deepEqual(
+      got.map(({ method, url }) => [method, url]),
+      paths.map((each) => ['DELETE', each]),
+    );
+    assert.ok(refused > 0, 'one was to go there');
+  });
+
+  test('what nginx refuses by itself is an error of the catalogue, and its path is in the log', async (t) => {
+    const { nginx, got } = await before(t);
+    const head = 'Host: 127.0.0.1\r\nX-Request-Id: my-own\r\n';
+    const refused: [ErrorCode, string][] = [
+      ['bad_request', `POST /asked/0 HTTP/1.1\r\n${head}Content-Length: +5\r\n\r\n12345`],
+      ['bad_request', `GET /asked/1 HTTP/1.1\r\n\r\n`],
+      ['bad_request', `GET /asked/2 HTTP/1.1\r\n${head}Transfer-Encoding: xchunked\r\n\r\n`],
+      ['bad_request', `GET /asked/3 HTTP/7.1\r\n${head}\r\n`],
+      ['bad_request', 'GET /../asked/4 HTTP/1.1\r\n\r\n'],
+      ['bad_request', '\u0016\u0003\u0001 is no HTTP\r\n\r\n'],
+      ['not_found', `GET /refused HTTP/1.1\r\n${head}\r\n`],
+      ['method_not_allowed', `TRACE /asked/5 HTTP/1.1\r\n${head}\r\n`],
+      ['body_too_large', `POST /asked/6 HTTP/1.1\r\n${head}Content-Length: ${52 * 2 ** 20}\r\n\r\n`],
+      ['body_too_large', `DELETE /asked/7 HTTP/1.1\r\n${head}Content-Length: ${52 * 2 ** 20}\r\n\r\n`],
+      ['headers_too_large', `GET /asked/8 HTTP/1.1\r\n${head}X: ${'x'.repeat(70_000)}\r\n\r\n`],
+      ['headers_too_large', `GET /${'x'.repeat(70_000)} HTTP/1.1\r\n${head}\r\n`],
+    ];
+    for (const [code, bytes] of refused) {
+      const said = bytes.slice(0, 60);
+      const [, head = '', body = ''] = /^([^]*?)\r\n\r\n([^]*)$/u.exec(await raw(nginx.url, bytes)) ?? [];
+      const { status, detail, retryable } = errorCatalogue[code];
+      const [, id] = /^x-request-id: (\S+)$/imu.exec(head) ?? [];
+      assert.match(head, new RegExp(`^HTTP/1\\.1 ${status} `, 'u'), said);
+      assert.match(head, /^content-type: application\/json$/imu);
+      assert.deepEqual(JSON.parse(body), { detail, code, request_id: id, retryable }, said);
+      assert.doesNotMatch(head, /^retry-after/imu);
+    }
+    assert.deepEqual(got, []);
+    for (const path of ['/asked/0', '/asked/1', '/asked/2', '/asked/6', '/asked/8'])
+      assert.match(nginx.log(), new RegExp(` ${path} 4\\d\\d `, 'u'));
   });
 
   test('a WebSocket goes through, and no other upgrade', async (t) => {
@@ -271,7 +281,7 @@ describe('nginx before the nodes', { skip: leftOut('nginx before the nodes', ['n
       'GET /../../etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n',
     ];
     for (const bytes of smuggled) {
-      assert.match(await raw(nginx.url, bytes), /^HTTP\/1\.1 (?:400|405|413|501) /u, bytes.slice(0, 200));
+      assert.match(await raw(nginx.url, bytes), /^HTTP\/1\.1 (?:400|405|413|431) /u, bytes.slice(0, 200));
     }
     assert.deepEqual(got, []);
     assert.equal((await ask('/health')).headers.get('server'), 'nginx');

@@ -1,4 +1,4 @@
-/** Resolves when a server that was started answers; rejects with what it said when it ends instead. */
+/** Resolves when a server that was started answers; rejects with what it said when it ends instead, whoever answers or not. */
 export async function answering(
   name: string,
   ask: () => Promise<unknown>,
@@ -6,14 +6,16 @@ export async function answering(
   said: () => string,
 ): Promise<void> {
   let over = false;
-  void exited.then(() => (over = true));
+  const ended = exited.then(() => void (over = true));
+  let cause: unknown = null;
   for (;;) {
     try {
-      await ask();
-      return;
+      await Promise.race([ask(), ended]);
+      if (!over) return;
     } catch (error) {
-      if (over) throw new Error(`${name} ended: ${said()}`, { cause: error });
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      cause = error;
     }
+    if (over) throw new Error(`${name} ended: ${said()}`, { cause });
+    await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

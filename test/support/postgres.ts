@@ -1,9 +1,9 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import { chownSync, existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
+import { startTied, type Tied } from '../../examples/cluster/tied.ts';
 import { answering } from './answering.ts';
 import { leftOutWithout } from './needs.ts';
 
@@ -66,9 +66,6 @@ const flags = {
   log_min_messages: 'fatal',
 };
 
-/** Ends the server when its standard input does, which ends with this process. */
-const guard = 'exec 3<&0; "$@" 3<&- </dev/null & cat <&3 >/dev/null; kill -INT $!; wait $!';
-
 /** Makes a server in a directory of its own and starts it. Prints what it says it is. */
 export async function startPostgres(): Promise<PostgresServer> {
   if (found === null) throw new Error('Postgres does not run here');
@@ -76,8 +73,7 @@ export async function startPostgres(): Promise<PostgresServer> {
   if (account.uid !== undefined) chownSync(directory, account.uid, account.gid);
   const data = join(directory, 'data');
   initialize(found.initdb, directory, data);
-  let child: ChildProcess | null = null;
-  let exited: Promise<unknown> = Promise.resolve();
+  let server: Tied | null = null;
   const url = (name: string, host = directory) =>
     `postgres://sallyport:${databasePassword}@localhost/${name}?host=${host}`;
   const ask = async <Row extends object>(sql: string, database = 'postgres') => {
@@ -92,21 +88,11 @@ export async function startPostgres(): Promise<PostgresServer> {
   const start = async () => {
     const settings = Object.entries(flags).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
     const args = [found.postgres, '-D', data, '-c', `unix_socket_directories=${directory}`, ...settings];
-    child = spawn('/bin/sh', ['-c', guard, 'sh', ...args], { ...account, stdio: ['pipe', 'ignore', 'pipe'] });
-    exited = once(child, 'exit');
-    let said = '';
-    child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
-    await answering(
-      'Postgres',
-      () => ask('select 1'),
-      exited,
-      () => said,
-    );
+    const started = startTied(args, { signal: 'INT', account });
+    server = started;
+    await answering('Postgres', () => ask('select 1'), started.ended, started.said);
   };
-  const stop = async () => {
-    child?.stdin?.end();
-    await exited;
-  };
+  const stop = async () => await server?.end();
   await start();
   const [row] = await ask<{ version: string }>('select version()');
   process.stdout.write(`tests speak to ${row?.version}\n`);

@@ -1,9 +1,9 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient } from '@redis/client';
+import { startTied, type Tied } from '../../examples/cluster/tied.ts';
 import { answering } from './answering.ts';
 import { freePort } from './ports.ts';
 
@@ -29,9 +29,6 @@ export interface RedisServer {
   close(): Promise<void>;
 }
 
-/** Ends the server when its standard input does, which ends with this process. */
-const guard = 'exec 3<&0; "$@" 3<&- </dev/null & echo "pid:$!"; cat <&3 >/dev/null; kill -KILL $!; wait $!';
-
 let told = false;
 
 /** Starts a Redis on a free port of this machine, with TLS on another one if need be. Prints what it says it is, once. */
@@ -49,7 +46,9 @@ export async function startRedis(part?: 'tls'): Promise<RedisServer> {
       return server;
     } catch (error) {
       // Somebody else took the port meanwhile.
-      if (tries === 5) throw error;
+      if (tries < 5) continue;
+      rmSync(directory, { recursive: true });
+      throw error;
     }
   }
 }
@@ -58,9 +57,8 @@ function serverOf(directory: string, { plain, tls }: { plain: number; tls: numbe
   const url = `redis://:${redisPassword}@127.0.0.1:${plain}`;
   const config = join(directory, 'redis.conf');
   writeFileSync(config, configuration(directory, plain, tls), { mode: 0o600 });
-  let child: ChildProcess | null = null;
+  let program: Tied | null = null;
   let pid = 0;
-  let exited: Promise<unknown> = Promise.resolve();
   const ask = async <T>(...command: string[]) => {
     const client = createClient({ url, socket: { reconnectStrategy: false } });
     client.on('error', () => undefined);
@@ -72,8 +70,7 @@ function serverOf(directory: string, { plain, tls }: { plain: number; tls: numbe
     }
   };
   const kill = async () => {
-    child?.stdin?.end();
-    await exited;
+    await program?.end();
   };
   return {
     url,
@@ -82,17 +79,14 @@ function serverOf(directory: string, { plain, tls }: { plain: number; tls: numbe
     ask,
     kill,
     async start() {
-      child = spawn('/bin/sh', ['-c', guard, 'sh', 'redis-server', config], { stdio: ['pipe', 'pipe', 'ignore'] });
-      exited = once(child, 'exit');
-      let said = '';
-      child.stdout?.on('data', (chunk: Buffer) => (said += chunk.toString()));
-      await answering(
-        'Redis',
-        () => ask('PING'),
-        exited,
-        () => said,
-      );
-      pid = Number(/^pid:(\d+)$/mu.exec(said)?.[1]);
+      const { ended, said } = (program = startTied(['redis-server', config], { signal: 'KILL' }));
+      const itself = async () => {
+        const info = await ask<string>('INFO', 'server');
+        // On a port that somebody else took meanwhile, another one answers.
+        if (!info.includes(`config_file:${config}`)) throw new Error('this is another Redis');
+        pid = Number(/^process_id:(\d+)/mu.exec(info)?.[1]);
+      };
+      await answering('Redis', itself, ended, said);
     },
     freeze: () => void process.kill(pid, 'SIGSTOP'),
     thaw: () => void process.kill(pid, 'SIGCONT'),

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Observed } from '../history.ts';
 import { invariantNames, invariants, type Invariant } from './all.ts';
+import { backMs } from './resources.ts';
 import { soundRun } from './sample.ts';
+import { graceMs } from './tools.ts';
 
 type Doctor = (run: Observed) => unknown;
 
@@ -68,7 +70,9 @@ const broken: Record<Invariant, Record<string, Doctor>> = {
     'a process is left': (run) => run.leftovers.push({ pid: 7, command: 'claude', why: 'its server was killed' }),
   },
   I8: {
-    'a tenant spent more than its budget and a turn for each place': (run) => (run.usage[0]!.costUsd = 1.7),
+    'a tenant spent more than its budget and a call for each place': (run) => {
+      run.usage.push(...Array.from({ length: 3 }, () => ({ ...run.usage[0]! })));
+    },
     'a call is not booked': (run) => run.usage.pop(),
     'a call is booked without its answer': (run) => (run.usage[0]!.outputTokens = 0),
     'a call is booked with nothing': (run) => Object.assign(run.usage[0]!, { status: 0, inputTokens: 0 }),
@@ -98,7 +102,7 @@ const broken: Record<Invariant, Record<string, Doctor>> = {
   I12: { 'a figure has not come back': (run) => (run.figures[0]!.after = 6) },
   I13: {
     'it does not live': (run) => run.probes.push({ at: 1, ms: null, status: null }),
-    'it lives slowly': (run) => run.probes.push({ at: 1, ms: run.liveMs + 1, status: 200 }),
+    'it lives badly': (run) => run.probes.push({ at: 1, ms: 5, status: 503 }),
     'a refusal does not say when to come again': (run) => (run.operations[5]!.retryAfter = null),
     'a refusal has no code': (run) => (run.operations[5]!.code = null),
     'something went wrong within': (run) => Object.assign(run.operations[5]!, { status: 500, code: 'internal' }),
@@ -111,8 +115,7 @@ const broken: Record<Invariant, Record<string, Doctor>> = {
     'a command ran with another input': (run) => (run.approvals[0]!.inputHashes = ['another']),
   },
   I15: {
-    'a command began after the cancel': (run) => (run.toolRuns[0]!.at = run.operations[4]!.endedAt + 1001),
-    'a turn went on after the cancel': (run) => (run.turns[1]!.endedAt = run.operations[4]!.endedAt + 1001),
+    'a turn did not end after the cancel': (run) => (run.turns[1]!.endedAt = null),
   },
   I16: {
     'a command was let run while nothing could be decided': (run) => {
@@ -125,10 +128,27 @@ const broken: Record<Invariant, Record<string, Doctor>> = {
   },
 };
 
+/** What makes a run slow that holds all the same. */
+const slow: [Invariant, string, Doctor][] = [
+  ['I12', 'figures came back slowly', (run) => (run.figuresMs = backMs + 1)],
+  ['I13', 'it lives slowly', (run) => run.probes.push({ at: 1, ms: run.liveMs + 1, status: 200 })],
+  ['I13', 'nothing was heard of it for long', (run) => run.probes.push({ at: 1, ms: 10_000, status: null })],
+  [
+    'I15',
+    'a command began after the cancel',
+    (run) => (run.toolRuns[0]!.at = run.operations[4]!.endedAt + graceMs + 1),
+  ],
+  [
+    'I15',
+    'a turn went on after the cancel',
+    (run) => (run.turns[1]!.endedAt = run.operations[4]!.endedAt + graceMs + 1),
+  ],
+];
+
 test('a sound run holds, and every invariant has something to look at', () => {
   for (const name of invariantNames) {
-    const { seen, violations } = invariants[name].check(soundRun());
-    assert.deepEqual(violations, [], name);
+    const { seen, violations, late } = invariants[name].check(soundRun());
+    assert.deepEqual([...violations, ...late], [], name);
     assert.ok(seen > 0, name);
   }
 });
@@ -143,6 +163,15 @@ for (const name of invariantNames) {
   }
 }
 
+for (const [name, what, doctor] of slow) {
+  test(`${name} holds, and is told to be late, when ${what}`, () => {
+    const run = soundRun();
+    doctor(run);
+    const { violations, late } = invariants[name].check(run);
+    assert.deepEqual([violations.length, late.length], [0, 1]);
+  });
+}
+
 test('what is no fault of the service breaks nothing', () => {
   const run = soundRun();
   // A server that was killed had no time to book an answer, and cannot answer.
@@ -155,6 +184,10 @@ test('what is no fault of the service breaks nothing', () => {
   assert.deepEqual(invariants.I8.check(run).violations, []);
   assert.deepEqual(invariants.I9.check(run).violations, []);
   assert.deepEqual(invariants.I13.check(run).violations, []);
+  // Of each turn a call was under way when the budget was used up.
+  const dear = soundRun();
+  dear.usage.push(...Array.from({ length: 2 }, () => ({ ...dear.usage[0]! })));
+  assert.deepEqual(invariants.I8.check(dear).violations, []);
   // An answer that nobody waited for is booked by its request.
   const left = soundRun();
   Object.assign(left.usage[0]!, { status: 0, outputTokens: 0 });

@@ -2,7 +2,7 @@ import { Look, shown, type Finding, type Observed, type UpstreamCall } from '../
 
 /** I7: no process outlives its owner. */
 export function noneOutlives({ watched, leftovers }: Observed): Finding {
-  return { seen: watched, violations: leftovers.map(({ pid, command, why }) => `${why}: ${pid} ${command}`) };
+  return { seen: watched, violations: leftovers.map(({ pid, command, why }) => `${why}: ${pid} ${command}`), late: [] };
 }
 
 /** An answer that came so shortly before the server died may not be booked. */
@@ -10,13 +10,16 @@ const bookedWithinMs = 1000;
 /** USD below which two sums are the same. */
 const rounding = 1e-9;
 
-/** I8: a tenant spends at most one turn per place beyond its budget, and every answer of the upstream is booked. */
+/** I8: a tenant spends at most one call for each turn at a time beyond its budget, and every answer of the upstream is booked. */
 export function withinBudgets(observed: Observed): Finding {
   const look = new Look();
-  const { usage, budgets, turnUsd, places, turns, calls } = observed;
+  const { usage, budgets, places, turns, calls } = observed;
   for (const [tenant, budget] of Object.entries(budgets)) {
-    const spent = usage.filter((row) => row.tenant === tenant).reduce((sum, { costUsd }) => sum + (costUsd ?? 0), 0);
-    look.at(spent <= budget + places * turnUsd + rounding, () => `${tenant} has spent ${spent} of ${budget} USD`);
+    const costs = usage.filter((row) => row.tenant === tenant).map(({ costUsd }) => costUsd ?? 0);
+    const spent = costs.reduce((sum, usd) => sum + usd, 0);
+    // Each call was let through while something was left; what it costs is known when it has ended.
+    const most = budget + places * Math.max(0, ...costs);
+    look.at(spent <= most + rounding, () => `${tenant} has spent ${spent} of ${budget} USD; at most ${most}`);
   }
   const answered = calls.filter((call) => call.outcome === 'answered' && !isCut(observed, call));
   for (const [word, own] of Map.groupBy(answered, (call) => call.word)) {
@@ -40,12 +43,16 @@ export function withinBudgets(observed: Observed): Finding {
 const isCut = ({ outages, frozen }: Observed, { at, finishedAt }: UpstreamCall): boolean =>
   [...outages, ...frozen].some(({ from, to }) => at <= to && (finishedAt ?? Infinity) >= from - bookedWithinMs);
 
+/** Longest time for figures to come back. */
+export const backMs = 60_000;
+
 /** I12: what a service holds on to comes back to where it was. */
-export function cameBack({ figures }: Observed): Finding {
+export function cameBack({ figures, figuresMs }: Observed): Finding {
   const look = new Look();
   for (const { what, before, after, atMost } of figures) {
     look.at(after <= atMost, () => `${what}: ${before} before, ${after} after, at most ${atMost}`);
   }
+  if (figures.length > 0) look.inTime(figuresMs <= backMs, () => `it took ${figuresMs} ms for all to come back`);
   return look.finding;
 }
 
@@ -58,7 +65,9 @@ export function cleanRefusals({ probes, liveMs, outages, frozen, operations }: O
     [...outages, ...frozen].some((span) => from <= span.to && to >= span.from);
   for (const { at, ms, status } of probes) {
     if (isDown(at, at + (ms ?? liveMs))) continue;
-    look.at(ms !== null && ms <= liveMs && status === 200, () => `/livez gave ${status} after ${ms} ms at ${at}`);
+    const found = () => `/livez gave ${status} after ${ms} ms at ${at}`;
+    look.at(status === 200 || (status === null && ms !== null), found);
+    look.inTime((ms ?? 0) <= liveMs, found);
   }
   for (const { number, path, status, code, retryAfter, received } of operations) {
     if (status === null || status < 400) continue;

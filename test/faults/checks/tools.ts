@@ -61,7 +61,7 @@ export function approvedFirst(observed: Observed): Finding {
 }
 
 /** After an acknowledged cancel no tool of its turn starts; so many milliseconds are for what was just starting. */
-const graceMs = 1000;
+export const graceMs = 1000;
 
 /** I15: a cancel is final. */
 export function cancelled(observed: Observed): Finding {
@@ -71,13 +71,14 @@ export function cancelled(observed: Observed): Finding {
   );
   for (const cancel of acknowledged) {
     const late = observed.toolRuns.find(({ word, at }) => word === cancel.word && at > cancel.endedAt + graceMs);
-    look.at(
+    look.inTime(
       late === undefined,
       () => `the command of ${cancel.word} ran at ${late?.at}, cancelled at ${cancel.endedAt}`,
     );
     const turn = observed.turns.find(({ word }) => word === cancel.word);
-    const isOver = turn?.endedAt !== null && (turn?.endedAt ?? 0) <= cancel.endedAt + graceMs;
-    look.at(isOver, () => `the turn of ${cancel.word} ended at ${turn?.endedAt}, cancelled at ${cancel.endedAt}`);
+    const found = () => `the turn of ${cancel.word} ended at ${turn?.endedAt}, cancelled at ${cancel.endedAt}`;
+    look.at(turn?.endedAt !== null, found);
+    look.inTime((turn?.endedAt ?? 0) <= cancel.endedAt + graceMs, found);
   }
   return look.finding;
 }

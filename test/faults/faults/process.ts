@@ -19,17 +19,32 @@ async function killAndStart({ watch, world, note }: Stage, pauseMs = 0): Promise
   note('killed and started again');
 }
 
-/** Sends a signal to a process of Claude Code that works; gives false when none does. */
-async function strike({ world, dice, note }: Stage, signal: NodeJS.Signals): Promise<number | null> {
-  const found = await waitFor(
-    () => runningAgents(world.first),
-    (all) => all.length > 0,
+/** Sends a signal to processes of Claude Code that are in a state, all or one of them; gives those that it reached. */
+async function strike(
+  { world, dice, note }: Stage,
+  signal: NodeJS.Signals,
+  which: { state: string; all?: true } = { state: 'running' },
+): Promise<number[]> {
+  const reached = await waitFor(
+    async () => {
+      const found = await runningAgents(world.first, which.state);
+      const wanted = which.all || found.length === 0 ? found : [dice.pick(found)];
+      return wanted.filter((pid) => sent(pid, signal));
+    },
+    (pids) => pids.length > 0,
   );
-  if (found.length === 0) return null;
-  const pid = dice.pick(found);
-  process.kill(pid, signal);
-  note(`${signal} for ${pid}`);
-  return pid;
+  note(`${signal} for ${reached.join(', ')}`);
+  return reached;
+}
+
+/** True when the process was still there. */
+function sent(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    return process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+    throw error;
+  }
 }
 
 /** Asks the server to stop, and notes that nothing answers until `back`. */
@@ -76,7 +91,8 @@ export const processFaults: Fault[] = [
     shows: ['I3', 'I6', 'I7'],
     async play(stage) {
       for (let times = 0; times < 3; times += 1) {
-        stage.expect((await strike(stage, 'SIGKILL')) !== null, 'no process of Claude Code was at work');
+        const reached = await strike(stage, 'SIGKILL');
+        stage.expect(reached.length > 0, 'no process of Claude Code was at work');
         await delay(stage.dice.between(100, 800));
       }
     },
@@ -87,8 +103,8 @@ export const processFaults: Fault[] = [
     shows: ['I3', 'I7'],
     timeoutSeconds: 30,
     async play(stage) {
-      const pid = await strike(stage, 'SIGSTOP');
-      stage.expect(pid !== null, 'no process of Claude Code was at work');
+      const reached = await strike(stage, 'SIGSTOP');
+      stage.expect(reached.length > 0, 'no process of Claude Code was at work');
       // Its turn has a time of its own, after which the process is ended although it does not listen.
     },
   },
@@ -165,12 +181,8 @@ export const processFaults: Fault[] = [
     title: 'a spare process dies',
     shows: ['I3', 'I7'],
     async play(stage) {
-      const found = await waitFor(
-        () => runningAgents(stage.world.first, 'spare'),
-        (all) => all.length > 0,
-      );
-      stage.note(`${found.length} spares killed`);
-      for (const pid of found) process.kill(pid, 'SIGKILL');
+      const reached = await strike(stage, 'SIGKILL', { state: 'spare', all: true });
+      stage.expect(reached.length > 0, 'there was no spare process');
     },
   },
   {

@@ -3,14 +3,16 @@ import type { Fault as UpstreamFault, Step } from '@sallyport/simulator';
 import type { Disturb } from '../brain.ts';
 import type { Fault, Stage } from '../fault.ts';
 import type { Invariant } from '../checks/all.ts';
+import { waitFor } from './steps.ts';
 
 const shows: readonly Invariant[] = ['I3', 'I4', 'I8', 'I13'];
-/** How long the upstream stays so. */
+/** How long the upstream stays so; and how long it is waited for a first call that it can fail. */
 const lengthMs = 4000;
+const longestMs = 120_000;
 
-/** Disturbs such a share of the steps for a while. Which ones follows from the dice; a repeat of a step is the same step. */
+/** Disturbs such a share of the steps for a while, but one at least. Which ones follows from the dice; a repeat of a step is the same step. */
 async function disturbed(
-  { world, dice, note }: Stage,
+  { world, dice, note, expect }: Stage,
   share: number,
   by: (attempt: number) => Partial<Step> | null,
   milliseconds = lengthMs,
@@ -24,8 +26,14 @@ async function disturbed(
   };
   world.disturb = disturb;
   await delay(milliseconds);
+  await waitFor(
+    async () => struck,
+    (count) => count > 0,
+    longestMs,
+  );
   world.disturb = () => null;
   note(`${struck} calls of the model were disturbed`);
+  expect(struck > 0, 'no call of the model was disturbed');
 }
 
 const always = (fault: UpstreamFault) => (): Partial<Step> => ({ fault });

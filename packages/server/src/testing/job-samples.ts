@@ -54,7 +54,7 @@ export const takeNext = ({ jobs }: Pick<JobStores, 'jobs'>, { node = 'node-1', a
 
 /** The attempt that was taken. Throws when none was. */
 export function taken(job: StoredJob | null): JobRef {
-  if (job === null || job.node === null) throw new Error('no job was taken');
-  const { tenant, id, attempt, node } = job;
-  return { tenant, id, attempt, node };
+  if (job === null || job.node === null || job.conversation === null) throw new Error('no job was taken');
+  const { tenant, id, conversation, node } = job;
+  return { tenant, id, conversation, node };
 }

@@ -102,7 +102,7 @@ const promises: Promises<JobStores> = {
     const first = taken(await takeNext(stores));
     strictEqual(await jobs.retry(first, again), true);
     const second = taken(await takeNext(stores, { at: again.runAt, node: 'node-2' }));
-    deepStrictEqual(second, { ...first, attempt: 2, node: 'node-2' });
+    deepStrictEqual(second, { ...first, conversation: `run at ${again.runAt}`, node: 'node-2' });
     const stored = await jobs.get('default', 'a');
     for (const ref of [first, { ...second, node: 'node-1' }, { ...first, node: 'node-2' }]) {
       strictEqual(await jobs.finish(ref, completed, toldOf('no')), false);
@@ -155,6 +155,27 @@ const promises: Promises<JobStores> = {
     strictEqual(await jobs.retry(ref, again), false);
     strictEqual(await jobs.finish(ref, { ...completed, status: 'cancelled' }, toldOf('end')), true);
     deepStrictEqual(await jobs.running('node-1'), []);
+  },
+
+  'a job that nobody has cancelled does not end as cancelled': async (stores) => {
+    const { jobs } = stores;
+    await queueJobs(stores, aJob('a'));
+    const ref = taken(await takeNext(stores));
+    strictEqual(await jobs.finish(ref, { ...completed, status: 'cancelled' }, toldOf('no')), false);
+    strictEqual((await jobs.get('default', 'a'))?.status, 'running');
+    deepStrictEqual(await told(stores), []);
+  },
+
+  'an attempt that does not count gives no right to write the next one, whatever its number': async (stores) => {
+    const { jobs } = stores;
+    await queueJobs(stores, aJob('a'));
+    const first = taken(await takeNext(stores));
+    strictEqual(await jobs.retry(first, { ...again, counts: false }), true);
+    const second = await takeNext(stores, { at: again.runAt });
+    deepStrictEqual([second?.attempt, second?.node], [1, first.node]);
+    strictEqual(await jobs.retry(first, again), false);
+    strictEqual(await jobs.finish(first, completed, toldOf('no')), false);
+    deepStrictEqual(await jobs.get('default', 'a'), second);
   },
 
   'a job whose conversation is to be deleted is to be stopped': async (stores) => {
