@@ -13,7 +13,8 @@ export function orderIn(text: string): { word: string; pieces: number; rate: num
   return { word, pieces: Number(pieces), rate: Number(rate) };
 }
 
-const pieceChars = 32;
+/** The length of each piece. */
+export const pieceChars = 32;
 
 /** A clock that all processes of a machine share, in microseconds. */
 export function sharedMicros(): number {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { cpuMs } from '../cpu.ts';
 import { livePeer, type Peer } from '../peers.ts';
-import { readRecital, recitalPrompt } from '../recital.ts';
+import { pieceChars, readRecital, recitalPrompt } from '../recital.ts';
 import { firstOf, type Row, type Sample } from '../row.ts';
 import type { Stage } from '../stage.ts';
 
@@ -43,13 +43,51 @@ interface Relay {
   word(number: number): string;
 }
 
-/** The milliseconds of a core that it takes to relay a thousand deltas, from the sending of the prompts on. */
-export async function relay({ peer, cpu, streams, pieces, rate, word }: Relay): Promise<Sample> {
+/** What was taken when so many deltas had come. */
+interface Mark {
+  readonly ms: number;
+  readonly deltas: number;
+}
+
+/** Looks at what is taken while all streams run: from when each has said something until one has said all. */
+class Together {
+  readonly #relay: Relay;
+  readonly #chars: number[];
+  from: Mark | null = null;
+  to: Mark | null = null;
+
+  constructor(relay: Relay) {
+    this.#relay = relay;
+    this.#chars = Array.from({ length: relay.streams }, () => 0);
+  }
+
+  piece(number: number, text: string): void {
+    const all = this.#relay.pieces * pieceChars;
+    const chars = (this.#chars[number]! += text.length);
+    if (this.from === null && this.#chars.every((said) => said > 0)) this.from = this.#mark();
+    else if (this.from !== null && this.to === null && chars === all) this.to = this.#mark();
+  }
+
+  #mark(): Mark {
+    const chars = this.#chars.reduce((sum, said) => sum + said, 0);
+    return { ms: this.#relay.cpu(), deltas: chars / pieceChars };
+  }
+}
+
+/**
+ * The milliseconds of a core that it takes to relay a thousand deltas: while all streams run, where the peer gives the
+ * text as it comes, else from the sending of the prompts on. What whole turns take for a thousand is `turns` of `more`.
+ */
+export async function relay(relayed: Relay): Promise<Sample> {
+  const { peer, cpu, streams, pieces, rate, word } = relayed;
   const sessions = await startAll(peer, streams);
   await delay(settleMs);
+  const together = new Together(relayed);
   const before = cpu();
   const answers = await Promise.all(
-    sessions.map((session, number) => peer.converse(recitalPrompt(word(number), pieces, rate), session)),
+    sessions.map((session, number) =>
+      peer.converse(recitalPrompt(word(number), pieces, rate), session, (text) => together.piece(number, text)),
+    ),
   );
   await delay(settleMs);
   const taken = cpu() - before;
@@ -58,18 +96,28 @@ export async function relay({ peer, cpu, streams, pieces, rate, word }: Relay): 
     ({ problem, text }, number) => problem ?? readRecital(text, word(number), pieces).problem,
   );
   const wrong = problems.filter((problem) => problem !== null).length;
-  const value = wrong === 0 ? (taken * 1000) / (streams * pieces) : null;
-  return { value, right: streams - wrong, wrong, problems: firstOf(problems), raw: [taken, streams * pieces] };
+  const turns = (taken * 1000) / (streams * pieces);
+  const { from, to } = together;
+  const relaying = from && to && ((to.ms - from.ms) * 1000) / (to.deltas - from.deltas);
+  return {
+    value: wrong === 0 ? (relaying ?? turns) : null,
+    right: streams - wrong,
+    wrong,
+    problems: firstOf(problems),
+    raw: [taken, streams * pieces],
+    more: { turns },
+    ...(relaying === null ? {} : { note: `${turns.toFixed(0)} ms with what the turns took besides` }),
+  };
 }
 
 const rowOf = (id: string, streams: number, rate: number): Row => ({
   id,
   what: `CPU of the server for 1000 relayed deltas, ${streams} ${streams === 1 ? 'stream' : 'streams'}, against a minimal pipe`,
-  how: `live conversations on both sides, each told ${rate} deltas a second; threads of the server alone, by the system's own count; the pipe has no broker, jail, log or keys`,
+  how: `live conversations on both sides, each told ${rate} deltas a second, while all of them run; threads of the server alone, by the system's own count; the pipe has no broker, jail, log or keys, and the service makes no spares meanwhile`,
   unit: 'ms',
   sides: ['sallyport', 'pipe'],
   goal: { of: 'sallyport', to: 'pipe', atMost: 1.5 },
-  stage: { upstream: 'bench/reciter.ts', settings: { SALLYPORT_MAX_PROCESSES: '24' } },
+  stage: { upstream: 'bench/reciter.ts', settings: { SALLYPORT_MAX_PROCESSES: '24', SALLYPORT_SPARES: '0' } },
   rounds: 5,
   seconds: 10,
   async measure(stage, side, { seconds, word }) {

@@ -3,6 +3,7 @@ import { finished } from 'node:stream/promises';
 import type { Clock } from '../engine/clock.ts';
 import { newId } from '../engine/ids.ts';
 import type { Log, ModelCall, UpstreamFailure } from '../engine/ports.ts';
+import { AnswerBody } from './body.ts';
 import { failureOfStatus, upstreamError, upstreamTimeout } from './failures.ts';
 import type { Ledger } from './ledger.ts';
 import { createMeter, emptyReading, unansweredReading, type Meter, type Reading } from './meter.ts';
@@ -79,6 +80,7 @@ class Attempt {
   readonly #context: AttemptContext;
   readonly #at: number;
   readonly #started: number;
+  readonly #body: AnswerBody;
   #request: ClientRequest | null = null;
   #timer: NodeJS.Timeout | undefined;
   #timedOut = false;
@@ -90,6 +92,7 @@ class Attempt {
     this.#call = call;
     this.#place = place;
     this.#context = context;
+    this.#body = new AnswerBody(call.response);
     this.#at = context.clock.now();
     this.#started = context.clock.monotonic();
   }
@@ -193,13 +196,19 @@ class Attempt {
       this.#request?.destroy();
       return upstreamError('the answer is compressed although that was not asked for');
     }
-    // Events, not an iterator: this is done for every piece of every answer.
-    answer.on('data', (chunk: Buffer) => {
+    // Events, not an iterator: this is done for every piece of every answer. Those that were read together are one.
+    let pieces: Buffer[] = [];
+    const passOn = () => {
+      const read = pieces;
+      pieces = [];
       try {
-        this.#passOn(chunk, answer, status, meter);
+        if (read.length > 0) this.#passOn(read.length === 1 ? read[0]! : Buffer.concat(read), answer, status, meter);
       } catch (error) {
         answer.destroy(error as Error);
       }
+    };
+    answer.on('data', (piece: Buffer) => {
+      if (pieces.push(piece) === 1) process.nextTick(passOn);
     });
     try {
       await finished(answer);
@@ -213,7 +222,7 @@ class Attempt {
 
   #begin(answer: IncomingMessage, status: number): void {
     this.#place.begun();
-    this.#call.response.writeHead(status, headersDown(answer.headers));
+    this.#body.begin(status, headersDown(answer.headers));
   }
 
   #passOn(chunk: Buffer, answer: IncomingMessage, status: number, meter: Meter | null): void {
@@ -224,13 +233,13 @@ class Attempt {
     } else {
       this.#timer?.refresh();
     }
-    const taken = response.write(chunk);
+    const taken = this.#body.send(chunk);
     if (meter !== null && this.#booked === null && meter.push(chunk)) this.#book(status, meter.end());
     if (taken) return;
     // Who takes nothing is not silence of the upstream.
     answer.pause();
     clearTimeout(this.#timer);
-    response.once('drain', () => {
+    this.#body.onTaken(() => {
       if (answer.destroyed) return;
       this.#wait(this.#context.timeouts.silenceMs);
       answer.resume();

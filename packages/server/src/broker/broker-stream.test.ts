@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
+import net from 'node:net';
+import { buffer } from 'node:stream/consumers';
 import { test } from 'node:test';
 import {
   begin,
@@ -196,3 +198,44 @@ test('twenty streams at once do not mix', within, async (t) => {
     }),
   );
 });
+
+test(
+  'calls that a process sends one right after the other on a connection are answered in turn, each whole',
+  within,
+  async (t) => {
+    const first = Promise.withResolvers<void>();
+    const bodies = ['one', 'two'].map((text) => streamOf(text));
+    const upstream = await startUpstream(t, async (response, _request, count) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      const body = bodies[count - 1]!;
+      response.write(body.slice(0, 100));
+      if (count === 1) await first.promise;
+      else first.resolve();
+      response.end(body.slice(100));
+    });
+    const { broker } = await startBroker(t, upstream.url);
+    const pass = broker.issue();
+    pass.bind(grant());
+    const socket = net.connect(broker.socketPath);
+    const body = requestBody();
+    const call = (number: number, more: string) =>
+      `POST /v1/messages?call=${number} HTTP/1.1\r\nhost: x\r\nx-api-key: ${pass.token}\r\ncontent-length: ${body.length}\r\n${more}\r\n${body}`;
+    socket.write(call(1, '') + call(2, 'connection: close\r\n'));
+    const answers = (await buffer(socket)).toString().split(/(?=HTTP\/1\.1 200 OK)/u);
+    const contents = answers.map((answer) => unchunked(answer.slice(answer.indexOf('\r\n\r\n') + 4)));
+    assert.deepEqual(contents, bodies);
+  },
+);
+
+/** The content of a body in chunks of HTTP/1.1, which may hold nothing but ASCII. */
+function unchunked(body: string): string {
+  let [text, at] = ['', 0];
+  for (;;) {
+    const start = body.indexOf('\r\n', at) + 2;
+    const size = Number.parseInt(body.slice(at, start), 16);
+    if (size === 0) return body.slice(start) === '\r\n' ? text : `${text} and more`;
+    text += body.slice(start, start + size);
+    assert.equal(body.slice(start + size, start + size + 2), '\r\n');
+    at = start + size + 2;
+  }
+}

@@ -29,6 +29,8 @@ const charsPerToken = 4;
 const maxTokens = 10_000_000;
 /** How the event begins that each piece of an answer comes in. Parsed is what begins otherwise. */
 const deltaStart = '{"type":"content_block_delta"';
+/** What stands before the text of a delta. */
+const saidStart = /"(?:text|thinking|partial_json)":\s*"/gu;
 const maxAnswerBytes = 32 * 1024 * 1024;
 
 const tokensOf = (chars: number): number => Math.ceil(chars / charsPerToken);
@@ -192,7 +194,8 @@ class Count {
  * upstream reports no usage, so deltas, of which an answer has thousands, are not parsed.
  */
 function deltaLength(data: string): number {
-  return /"(?:text|thinking|partial_json)":\s*"(.*)"/su.exec(data)?.[1]?.length ?? 0;
+  saidStart.lastIndex = 0;
+  return saidStart.test(data) ? Math.max(0, data.lastIndexOf('"') - saidStart.lastIndex) : 0;
 }
 
 function parseObject(text: string): Record<string, unknown> | null {

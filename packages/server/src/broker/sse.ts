@@ -32,11 +32,23 @@ export function createSseScanner(onData: (data: string) => void): SseScanner {
       data.push(text.slice(text.startsWith('data: ') ? 6 : 5));
     }
   };
+  /** Takes the whole events that a text begins with and that are as nearly all are, without looking at lines. Gives where they end. */
+  const takeWhole = (text: string): number => {
+    let start = 0;
+    for (;;) {
+      const end = text.indexOf('\n\n', start);
+      const at = text.startsWith('event: ', start) ? text.indexOf('\n', start) + 1 : start;
+      const isPlain = end > at && text.startsWith('data: ', at) && text.indexOf('\n', at) === end;
+      if (!isPlain || text[end - 1] === '\r') return start;
+      onData(text.slice(at + 6, end));
+      start = end + 2;
+    }
+  };
   return {
     push(chunk) {
       const text = decoder.write(chunk);
-      let start = 0;
-      for (let end = text.indexOf('\n'); end !== -1; end = text.indexOf('\n', start)) {
+      let start = line === '' && data.length === 0 && length === 0 ? takeWhole(text) : 0;
+      for (let end = text.indexOf('\n', start); end !== -1; end = text.indexOf('\n', start)) {
         take(text.slice(start, end));
         endLine();
         start = end + 1;

@@ -162,6 +162,7 @@ test('a log that begins anew under the same name is followed from its beginning'
   live.subscribe({ told: (step) => steps.push(step), ended: () => undefined }, true);
   live.event({ seq: 1, turn: 't', at: 0, body: question });
   live.delta('text', 'x');
+  live.end();
   assert.deepEqual(
     steps.map(({ from }) => from),
     [
@@ -223,6 +224,11 @@ test('where a turn stands is not told where a client would keep text by it that 
   );
 });
 
+/** Resolves when whatever was published has reached everybody. */
+const calm = async () => {
+  for (let round = 0; round < 3; round += 1) await soon();
+};
+
 test('a reader that has enough is told no more, reads the log for what it missed, and not when it missed nothing', async () => {
   const { log, side, store } = await turnLog();
   const items: StreamItem[] = [];
@@ -244,24 +250,24 @@ test('a reader that has enough is told no more, reads the log for what it missed
     end: () => (over = true),
     fail: assert.fail,
   });
-  for (let round = 0; round < 3; round += 1) await soon();
+  await calm();
   enough = true;
   log.delta('text', 'a');
-  await soon();
+  await calm();
   assert.deepEqual([textOf(items), reads], ['a', 1]);
   following.goOn();
   log.delta('text', 'b');
-  await soon();
+  await calm();
   assert.deepEqual([textOf(items), reads], ['ab', 1], 'it has missed nothing');
   for (const piece of ['c', 'd']) log.delta('text', piece);
   await log.append(aText('abcd'));
-  await soon();
+  await calm();
   assert.equal(textOf(items), 'ab');
   enough = false;
   following.goOn();
-  for (let round = 0; round < 3; round += 1) await soon();
+  await calm();
   assert.deepEqual([textOf(items), reads], ['abcd', 2]);
   await log.finish(anEnd);
-  await soon();
+  await calm();
   assert.ok(over && goesOn(items));
 });

@@ -31,7 +31,8 @@ export interface Subscriber {
 
 /**
  * The moving end of a conversation's log: what is published reaches every subscriber in order, and the open block is
- * kept. Nothing is kept for a subscriber: who could not take a step has to read the log.
+ * kept. Nothing is kept for a subscriber: who could not take a step has to read the log. Pieces of a block that come in
+ * the same tick of the event loop are one step, told at its end or before whatever comes next.
  */
 export class LiveLog {
   /** Whoever runs the turn: told at once, before all others. */
@@ -43,6 +44,8 @@ export class LiveLog {
   /** Stands at the last event that was published; at the start of the log when that is not known. */
   #projector = new StreamProjector(startOfLog);
   #open: { readonly block: Delta['block']; text: string } | null = null;
+  /** What of the open block is not told yet; empty: nothing. */
+  #piece = '';
   #failure: Ending | null = null;
   #events = 0;
   #statuses = 0;
@@ -52,24 +55,39 @@ export class LiveLog {
   /** Publishes a piece of the block that is open, opening one when none is. */
   delta(block: Delta['block'], text: string): void {
     this.#open ??= { block, text: '' };
-    const delta: Delta = { block, offset: this.#open.text.length, text };
     this.#open.text += text;
+    if (this.#piece === '' && text !== '') process.nextTick(LiveLog.#tellPiece, this);
+    this.#piece += text;
+  }
+
+  static #tellPiece(this: void, live: LiveLog): void {
+    live.#flush();
+  }
+
+  /** Tells what of the open block is not told yet. */
+  #flush(): void {
+    const [open, text] = [this.#open, this.#piece];
+    if (open === null || text === '') return;
+    this.#piece = '';
+    const delta: Delta = { block: open.block, offset: open.text.length - text.length, text };
     const from = this.#projector.cursor;
     const item = this.#projector.delta(delta);
-    this.#publish({ from, to: this.#projector.cursor, item, delta });
+    this.#tell({ from, to: this.#projector.cursor, item, delta });
   }
 
   /** Publishes where the turn stands. Whoever comes to follow while it waits is told too. */
   status(status: TurnStatus): void {
+    this.#flush();
     this.#statuses += 1;
     const { cursor } = this.#projector;
     const item = this.#projector.status(status);
     this.#standing = { from: cursor, to: cursor, item, status: this.#statuses, waits: status.status === 'queued' };
-    this.#publish(this.#standing);
+    this.#tell(this.#standing);
   }
 
   /** Publishes a committed event. */
   event(event: LogEvent): void {
+    this.#flush();
     const { type } = event.body;
     if (type === 'text' || type === 'thinking' || type === 'restart' || type === 'result') this.#open = null;
     // Others have written since the last one: a follower that has not read them is not at this step.
@@ -80,19 +98,21 @@ export class LiveLog {
     this.#standing = null;
     const from = this.#projector.cursor;
     const item = this.#projector.log(event);
-    this.#publish({ from, to: this.#projector.cursor, item, event });
+    this.#tell({ from, to: this.#projector.cursor, item, event });
   }
 
   /** Tells every subscriber, later ones too, that no result will come. */
   fail(error: unknown): void {
+    this.#flush();
     this.#standing = null;
     this.#failure = { failed: error };
-    this.#publish(this.#failure);
+    this.#tell(this.#failure);
   }
 
   /** Tells every subscriber that nothing comes any more. */
   end(): void {
-    this.#publish({ over: true });
+    this.#flush();
+    this.#tell({ over: true });
   }
 
   /** Where the log ends, as far as was published; 0 when that is not known. */
@@ -102,6 +122,7 @@ export class LiveLog {
 
   /** Says where the log ends, of which nothing that is still open was published here. */
   standAt(seq: number): void {
+    this.#flush();
     this.#projector = new StreamProjector({ seq, chars: 0 });
     this.#open = null;
     this.#standing = null;
@@ -134,6 +155,7 @@ export class LiveLog {
 
   /** `first`: it is told at once, before all others, as whoever runs the turn. */
   subscribe(subscriber: Subscriber, first: boolean): void {
+    this.#flush();
     (first ? this.#first : this.#others).add(subscriber);
   }
 
@@ -142,7 +164,7 @@ export class LiveLog {
     this.#others.delete(subscriber);
   }
 
-  #publish(what: Step | Ending): void {
+  #tell(what: Step | Ending): void {
     for (const one of this.#first) tell(one, what);
     if (this.#others.size === 0) return;
     const last = this.#untold.at(-1);
