@@ -45,6 +45,11 @@ export class LivePool {
     return this.#idle.size;
   }
 
+  /** How many of them wait for the next turn of their conversation. */
+  get conversations(): number {
+    return [...this.#idle.values()].filter(({ epoch }) => epoch !== null).length;
+  }
+
   /** Has the process of a turn that has ended wait for the next one. Nothing of that turn may be left in it. */
   put(order: RunOrder, process: RunProcess): void {
     const { epoch } = order.ref;

@@ -27,7 +27,7 @@ export class Pool {
     this.#options = options;
     this.#live = new LivePool(options.log, reuse);
     this.parts = { ...options, live: this.#live, reuse: reuse.sessions > 1, busy: new Map() };
-    const mayStart = () => this.#mayStart();
+    const mayStart = () => this.#mayStart() && this.#spares.size < this.#mostSpares();
     this.#spares = new Spares({ ...options, ...spares, mayStart, makeRoom: () => this.#giveWay() });
     this.refill();
   }
@@ -36,7 +36,7 @@ export class Pool {
   async take(order: RunOrder): Promise<RunProcess | null> {
     const waiting = isFirst(order) ? await this.#takeFirst(order) : await this.#live.take(order);
     const { places } = this.#options;
-    // Spares give way last: they are for everybody.
+    await this.#spares.fit(this.#mostSpares());
     await this.#live.fit(Math.max(0, places.free - this.#spares.size));
     await this.#spares.fit(places.free);
     return waiting;
@@ -90,6 +90,11 @@ export class Pool {
   #mayStart(): boolean {
     const { places, starts } = this.#options;
     return starts.free * 2 >= availableParallelism() && places.free > this.#spares.size;
+  }
+
+  /** A conversation is likely to go on, so spares give way to its process. One does so last: it is for everybody. */
+  #mostSpares(): number {
+    return Math.max(1, this.#options.places.free - this.#live.conversations);
   }
 
   /** Of those that wait, the one that was not used for the longest gives way to one that is likely to be used. */

@@ -74,6 +74,29 @@ for (const shape of [warm, parked]) {
   });
 }
 
+test('spares give way to the processes of conversations, but for one', limit, async (t) => {
+  const one = await startRunner(
+    t,
+    { steps: [{ text: 'answer' }] },
+    { setting, spares: [warm, warm, warm], maxProcesses: 4 },
+  );
+  await until(() => spares(one).length === 3);
+  const begun = [first({ stay: true }), first({ stay: true }), first({ stay: true })];
+  for (const asked of begun) await completed(one, asked);
+  await until(() => spares(one).length === 1 && pids(one).length === 4);
+  const idle = () => one.runner.processes().filter(({ state }) => state === 'idle');
+  const held = new Set(idle().map(({ pid }) => pid));
+  assert.equal(held.size, 3);
+  for (const epoch of [2, 3]) {
+    for (const asked of begun) {
+      const next = { ...asked, ref: { ...asked.ref, epoch }, resume: true, messageUuid: newUuid(), prompt: 'next' };
+      await completed(one, next);
+    }
+  }
+  assert.deepEqual(new Set(idle().map(({ pid }) => pid)), held);
+  assert.deepEqual([spares(one).length, one.warnings], [1, []]);
+});
+
 test('a spare is made for what was asked for last, and taken by the first tenant that asks', limit, async (t) => {
   const one = await startRunner(t, { steps: [{ text: 'answer' }] }, { setting, spares: [warm] });
   await until(() => spares(one).length === 1);
