@@ -14,7 +14,7 @@ import { redisPassword, startRedis, type RedisServer } from '../support/redis.ts
 import { masterKey, unlimited } from '../support/service.ts';
 import { brainWith, type Disturb } from './brain.ts';
 import { ServerNode } from './node.ts';
-import { databasePath, type DatabasePath } from './path.ts';
+import { databasePath, redisPath, type DatabasePath, type RedisPath } from './path.ts';
 
 /** What a fault needs to be played. */
 export interface WorldOptions {
@@ -49,6 +49,8 @@ export interface World {
   redis: RedisServer | null;
   /** The ways of the nodes to Postgres, in their order; none without it. */
   paths: DatabasePath[];
+  /** Their ways to Redis, in their order; none without it. */
+  redisPaths: RedisPath[];
   /** The secret of a user key of each tenant. */
   keys: Record<string, string>;
   secrets: Record<string, string>;
@@ -131,18 +133,19 @@ async function build(
       SALLYPORT_WORKSPACES_DIR: join(base, 'kept'),
       SALLYPORT_LEASE_SECONDS: String((options.nodes ?? 1) > 1 ? leaseSeconds : 60),
     }),
-    ...(redis && { REDIS_URL: redis.url }),
   };
   const names = Array.from({ length: options.nodes ?? 1 }, (_, index) => `n${index + 1}`);
   const paths = await Promise.all(
     names.flatMap((name) => (postgres ? [databasePath(join(base, `way-${name}`), postgres.socket)] : [])),
   );
-  ends.push(async () => paths.forEach((path) => path.close()));
+  const redisPaths = await Promise.all(names.flatMap(() => (redis ? [redisPath(redis.url)] : [])));
+  ends.push(async () => [...paths, ...redisPaths].forEach((path) => path.close()));
   const nodes = await Promise.all(
     names.map((name, index) => {
       const way = paths[index];
       const url = way && postgres ? { DATABASE_URL: postgres.url(databaseName, way.directory) } : {};
-      return nodeOf(name, base, { ...common, ...url, ...options.env });
+      const bus = redisPaths[index];
+      return nodeOf(name, base, { ...common, ...url, ...(bus && { REDIS_URL: bus.url }), ...options.env });
     }),
   );
   if (options.disk !== undefined) ends.push(mountDisk(join(base, 'n1', 'data'), options.disk));
@@ -163,6 +166,7 @@ async function build(
     postgres,
     redis,
     paths,
+    redisPaths,
     keys,
     first,
     budgets: options.budgets ?? {},

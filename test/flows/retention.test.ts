@@ -32,7 +32,9 @@ const statusOf = async (of: Restartable, id: string) =>
 /** What the store says, which the sweeper has written. */
 const stored = (of: Restartable, id: string) =>
   rows(of, 'select status from conversations where id = ?', id)[0]?.['status'];
-const kept = async (of: Restartable) => (await readdir(join(of.dataDir, 'workspaces')).catch(() => [])).length;
+/** How many have files, besides the name of the directory. */
+const kept = async (of: Restartable) =>
+  (await readdir(join(of.dataDir, 'workspaces'))).filter((name) => name !== 'place').length;
 
 test('a conversation that nobody speaks in ends, and can be read on', async (context) => {
   const service = await restartable(context);

@@ -160,6 +160,21 @@ test('a webhook that could never be sent is refused with the job, and secrets ar
   assert.ok(lines.length >= 4);
 });
 
+test('a job whose attempts are used up tells that it has failed, once and signed', limit, async () => {
+  service.simulator.play(() => ({ fault: { kind: 'refuse' } }));
+  const { job_id: id } = await queue('/failed', { request: { prompt: 'nothing answers' }, attempts: 2 });
+  const job = await jobEnded(service, id);
+  assert.deepEqual([job['status'], job['code'], job['attempt']], ['failed', 'upstream_error', 2], JSON.stringify(job));
+  const [got] = await receiver.at('/failed');
+  assert.ok(got);
+  const { type, data } = verified(got, secret);
+  assert.deepEqual([type, data], ['job.failed', job]);
+  await until(async () => (await stateOf(id)) === 'delivered');
+  assert.equal((await deliveryOf(id))['tries'], 1);
+  // An attempt that is followed by another one is no end.
+  assert.equal(receiver.received.filter(({ path }) => path === '/failed').length, 1);
+});
+
 test('a service that is killed before it knows that a webhook arrived sends it again', limit, async (context) => {
   const own = await startReceiver((response, _, count) => {
     if (count > 1) response.end();

@@ -95,8 +95,9 @@ async function keptWith(service: TestService, text: string): Promise<string> {
   const body = { prompt: scripted([{ text: 'Kept.' }]), files: filesWith(text) };
   const { status } = await call(service, 'POST', 'conversation/start?session_id=kept-canaries', body, masterKey);
   assert.equal(status, 200);
-  const [name = ''] = await readdir(join(service.dataDir, 'workspaces'));
-  return join(service.dataDir, 'workspaces', name);
+  const kept = join(service.dataDir, 'workspaces');
+  const [name = ''] = (await readdir(kept)).filter((entry) => entry !== 'place');
+  return join(kept, name);
 }
 
 /** The slot of a run that goes on until it is ended. */

@@ -21,6 +21,8 @@ export interface TestNode {
 /** Servers on one database, with one upstream and one directory for the files of conversations. */
 export interface TestNodes {
   readonly simulator: Simulator;
+  /** The directory for the files of conversations. */
+  readonly workspaces: string;
   readonly rows: <Row extends object>(sql: string) => Promise<Row[]>;
   /** Starts one, with what else is the same on its machine under the same name. */
   start(name: string, env?: Readonly<Record<string, string>>): Promise<TestNode>;
@@ -50,8 +52,10 @@ export async function nodesOn(
     await simulator.close();
     await rm(directory, { recursive: true, force: true });
   });
+  const workspaces = join(directory, 'workspaces');
   return {
     simulator,
+    workspaces,
     rows: (sql) => postgres.ask(sql, name),
     async start(node, more = {}) {
       const own = (part: string) => join(directory, `${node}-${part}`);
@@ -63,7 +67,7 @@ export async function nodesOn(
         SALLYPORT_PORT: '0',
         SALLYPORT_DATA_DIR: own('data'),
         SALLYPORT_RUN_DIR: own('run'),
-        SALLYPORT_WORKSPACES_DIR: join(directory, 'workspaces'),
+        SALLYPORT_WORKSPACES_DIR: workspaces,
         SALLYPORT_LEASE_SECONDS: String(leaseSeconds),
         SALLYPORT_SPARES: '0',
         DATABASE_URL: postgres.url(name, own('socket')),

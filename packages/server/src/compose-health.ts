@@ -1,3 +1,4 @@
+import type { KeptPlace } from './claude/kept-place.ts';
 import type { Lease } from './engine/nodes.ts';
 import type { Broker, Runner } from './engine/ports.ts';
 import type { AppOptions } from './http/app.ts';
@@ -11,15 +12,18 @@ export function healthOf(parts: {
   broker: Broker;
   coordination: Coordination;
   lease: Lease;
+  keptPlace: KeptPlace;
 }): Pick<AppOptions, 'ready' | 'claudeHealth'> {
-  const { stores, runner, broker, coordination, lease } = parts;
+  const { stores, runner, broker, coordination, lease, keptPlace } = parts;
   return {
     async ready() {
-      const stored = await stores.turns.check().then(
+      const stored = stores.turns.check().then(
         () => true,
         () => false,
       );
-      return [...(stored ? [] : ['store']), ...(lease.held ? [] : ['lease'])];
+      const [store, workspaces] = await Promise.all([stored, keptPlace.works()]);
+      const works = { store, lease: lease.held, workspaces };
+      return Object.entries(works).flatMap(([part, does]) => (does ? [] : [part]));
     },
     claudeHealth() {
       const runs = runner.health();

@@ -122,12 +122,13 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
   const { maxProcesses, maxWaiting } = settings;
   const run = await prepareRunDirectory(settings.runDir);
   teardown.add(() => removeRunDirectory(run.path));
-  const { dataDir, keptDir } = await dataDirectories(settings);
+  const { dataDir, keptDir, keptPlace } = await dataDirectories(settings, stores);
   const jails = await createJails({
     setting: settings.isolation,
     runDir: run.path,
     hidden: [dataDir, keptDir],
     keptDir,
+    keptPlace,
     brokerSocket: run.brokerSocket,
     claudeBinary: claudeExecutable(),
     clock: systemClock,
@@ -143,7 +144,7 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
     broker,
     jails,
     transcripts,
-    files: createWorkspaceFiles({ keptDir }),
+    files: createWorkspaceFiles({ keptDir, keptPlace }),
     clock: systemClock,
     log: logger,
     maxProcesses,
@@ -152,7 +153,7 @@ async function startRunner(settings: Settings, stores: Stores, logger: Log, tear
     spares: { count: settings.spares, shapes: [{ kind: 'warm', ...usualShape(settings.defaultModel) }] },
   });
   teardown.add(() => runner.close());
-  return { jails, broker, runner, prices, ownDirectories: [dataDir, keptDir, await realpath(run.path)] };
+  return { jails, broker, runner, prices, keptPlace, ownDirectories: [dataDir, keptDir, await realpath(run.path)] };
 }
 
 /** The part that says who may do what, and what is stopped. */
@@ -248,7 +249,8 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
   const nodes = () => lease.count;
   const coordination = await startCoordination(settings, { logger, nodes, bounds: options.redisBounds ?? {} });
   teardown.add(async () => coordination.close());
-  const { jails, broker, runner, prices, ownDirectories } = await startRunner(settings, stores, logger, teardown);
+  const running = await startRunner(settings, stores, logger, teardown);
+  const { jails, broker, runner, prices, keptPlace, ownDirectories } = running;
   const { jailed, problems } = jails.isolation;
   const configured = keysOf(settings, own);
   const guard = await startGuard(configured, stores, logger, teardown);
@@ -271,7 +273,7 @@ async function start(settings: Settings, options: ComposeOptions, teardown: Tear
     limiters: coordination.limiters,
     clock: systemClock,
     logger,
-    ...healthOf({ stores, runner, broker, coordination, lease }),
+    ...healthOf({ stores, runner, broker, coordination, lease, keptPlace }),
   });
   teardown.add(() => drain({ engine, worker, app }, settings.drainSeconds * 1000));
   teardown.add(() => webhooks.close());

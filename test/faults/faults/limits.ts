@@ -141,6 +141,8 @@ export const limitFaults: Fault[] = [
   {
     id: 'T1',
     title: 'the clock jumps back by an hour, and forth again',
+    // One that nobody spoke in for an hour, as the clock has it, has ended.
+    world: { env: { SALLYPORT_CONVERSATION_TTL: String((24 * hourMs) / 1000) } },
     shows: ['I3', 'I4', 'I9'],
     longestTurnMs: 2 * hourMs,
     async play({ world, note }) {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { leftOut } from '../../support/needs.ts';
 import { leftOutWithoutPostgres } from '../../support/postgres.ts';
+import { masterKey } from '../../support/service.ts';
 import type { Fault, Stage } from '../fault.ts';
 import type { ServerNode } from '../node.ts';
 import { leaseSeconds } from '../world.ts';
@@ -8,7 +9,10 @@ import { readyz, waitFor } from './steps.ts';
 
 const world = { store: 'postgres', nodes: 2 } as const;
 const missing = (): string | null => (leftOutWithoutPostgres('faults of nodes') ? 'there is no Postgres' : null);
+const missingRedis = (): string | null =>
+  missing() ?? (leftOut('faults of Redis', ['redis-server']) ? 'there is no Redis' : null);
 const leaseMs = leaseSeconds * 1000;
+const adminHeaders = { authorization: `Bearer ${masterKey}` };
 
 /** The turns of a node that have no end, until there are none; how many there were, and are. */
 async function takenOver({ world: { rows }, expect, note }: Stage, since: number): Promise<void> {
@@ -119,10 +123,30 @@ export const nodeFaults: Fault[] = [
     },
   },
   {
+    id: 'N3p',
+    title: 'a node loses its peers: Redis does not answer it alone',
+    world: { ...world, redis: true },
+    missing: missingRedis,
+    shows: ['I1', 'I2', 'I3', 'I4'],
+    async play({ world: { nodes, redisPaths }, dice, expect }) {
+      const index = dice.between(0, 1);
+      const [node, way] = [nodes[index] as ServerNode, redisPaths[index]];
+      way?.cut();
+      await delay(2 * leaseMs);
+      for (const each of nodes) expect((await readyz(each)) === 200, `${each.name} was not ready`);
+      way?.mend();
+      const health = await waitFor(
+        async () => await (await fetch(`${node.url}/api/claude/health`, { headers: adminHeaders })).text(),
+        (text) => text.includes('"healthy"'),
+      );
+      expect(health.includes('"healthy"'), `${node.name} did not find Redis again: ${health}`);
+    },
+  },
+  {
     id: 'S4n',
     title: 'several nodes lose their Redis',
     world: { ...world, redis: true },
-    missing: () => missing() ?? (leftOut('faults of Redis', ['redis-server']) ? 'there is no Redis' : null),
+    missing: missingRedis,
     shows: ['I1', 'I3', 'I4'],
     async play({ world: { redis }, dice }) {
       await redis?.kill();

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -125,6 +126,26 @@ export const storeFaults: Fault[] = [
       await delay(2500);
       closeSync(opened);
       rmSync(file);
+      await isReady(stage);
+    },
+  },
+  {
+    id: 'S6r',
+    title: 'the files of conversations can only be read',
+    missing: noDisk,
+    shows: ['I1', 'I3', 'I13'],
+    async play(stage) {
+      const { world, expect } = stage;
+      const directory = join(world.base, 'n1', 'data', 'workspaces');
+      execFileSync('mount', ['--bind', directory, directory]);
+      try {
+        execFileSync('mount', ['-o', 'remount,bind,ro', directory]);
+        await delay(2500);
+        const status = await readyz(world.first);
+        expect(status === 503, `the server said ${status} though it could keep no files`);
+      } finally {
+        execFileSync('umount', ['-l', directory]);
+      }
       await isReady(stage);
     },
   },

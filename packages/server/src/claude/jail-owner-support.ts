@@ -31,6 +31,7 @@ const jail = await jails.open({
   bash: true,
   ...(wanted.kept && { kept: wanted.kept }),
 });
+await jail.beginFiles();
 const child = startScript(jail, wanted.script);
 child.stdout.pipe(process.stdout);
 child.stderr.pipe(process.stderr);

@@ -5,6 +5,7 @@ import type { Clock } from '../engine/clock.ts';
 import type { Log } from '../engine/ports.ts';
 import type { Isolation, IsolationSetting } from './isolation.ts';
 import type { KeptAs } from './kept-files.ts';
+import type { KeptPlace } from './kept-place.ts';
 
 /** What the walls around a process depend on; fixed when it starts. */
 export interface JailProfile {
@@ -59,7 +60,7 @@ export interface Jail {
   keepFilesIdle(): Promise<void>;
   /** Has the files of a slot kept as this from now on. Does nothing for a project. */
   keepAs(kept: KeptAs): void;
-  /** Notes that what is kept will not be all there is from now on, until files are kept again. */
+  /** Notes that what is kept may not be all there is from now on, until files are kept again. */
   beginFiles(): Promise<void>;
   /**
    * Takes away all that the turns so far have left: the files of the slot, the name they were kept under, and what
@@ -102,6 +103,8 @@ export interface Jails {
   copyKept(from: string, to: string): Promise<void>;
   /** See `KeptFiles.isWhole`. */
   isKeptWhole(keptName: string): Promise<boolean>;
+  /** See `KeptFiles.giveUp`. */
+  giveUpKept(keptName: string): Promise<void>;
   /** The processes that are there. `startedAt` is wall time in milliseconds. */
   live(): { readonly id: string; readonly pid: number; readonly startedAt: number; readonly memoryBytes: number }[];
   /** Kills and removes every jail. */
@@ -118,6 +121,8 @@ export interface JailsOptions {
   readonly brokerSocket: string;
   /** A hidden directory of ours, for the files of conversations between their turns. Made when needed. */
   readonly keptDir: string;
+  /** Says whether that is there. Default: nobody asks. */
+  readonly keptPlace?: Pick<KeptPlace, 'check'>;
   /** Path of the Claude Code binary on this host. */
   readonly claudeBinary: string;
   /** PATH of processes that are not jailed. Default: the system's directories. */

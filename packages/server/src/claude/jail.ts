@@ -31,7 +31,7 @@ export async function createJails(options: JailsOptions): Promise<Jails> {
   const users = createUsers(runDir);
   const { isolation, tools } = await isolate(options, users);
   const binary = tools === null ? await reachableBinary(options.claudeBinary, runDir, users) : options.claudeBinary;
-  const keptFiles = createKeptFiles(options.keptDir);
+  const keptFiles = createKeptFiles(options.keptDir, options.keptPlace);
   const planner: Planner = {
     ...options,
     claudeBinary: binary,
@@ -65,6 +65,7 @@ export async function createJails(options: JailsOptions): Promise<Jails> {
     forget: (keptName) => keptFiles.forget(keptName),
     copyKept: (from, to) => keptFiles.copy(from, to),
     isKeptWhole: (keptName) => keptFiles.isWhole(keptName),
+    giveUpKept: (keptName) => keptFiles.giveUp(keptName),
     live: () =>
       [...open].flatMap(([id, { jail, startedAt }]) => {
         const { pid } = jail;

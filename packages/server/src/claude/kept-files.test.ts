@@ -20,6 +20,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { freshDirectory, isRoot, projectUser } from './jail-support.ts';
 import { createKeptFiles, keptName } from './kept-files.ts';
+import { anyPlace } from './kept-place.ts';
 import { deleteTree } from './slots.ts';
 
 const name = keptName('acme', 'conv-1');
@@ -68,6 +69,27 @@ test('files, directories and links come back as they were, and belong to the nex
   await mkdir(join(base, 'later'));
   await kept.restore(kept1, join(base, 'later'), null);
   assert.deepEqual([await readdir(keptDir), await readdir(join(base, 'later'))], [[], []]);
+});
+
+test('what a killed server left is kept where its process had begun and nobody has ended its turn since', async (t) => {
+  const { slot, next, keptDir } = await places(t);
+  const kept = createKeptFiles(keptDir);
+  await writeFile(join(slot, 'a'), 'left');
+  const isKept = async () => (await readdir(join(keptDir, name)).catch((): string[] => [])).includes('1');
+  await kept.salvage(kept1, slot);
+  assert.equal(await isKept(), false, 'not begun');
+  for (const end of [() => kept.giveUp(name), () => kept.forget(name), () => kept.keep({ name, epoch: 2 }, next)]) {
+    await kept.begin(kept1);
+    assert.equal(await kept.isWhole(name), false);
+    await end();
+    assert.equal(await kept.isWhole(name), true);
+    await kept.salvage(kept1, slot);
+    assert.equal(await isKept(), false, String(end));
+    await kept.forget(name);
+  }
+  await kept.begin(kept1);
+  await kept.salvage(kept1, slot);
+  assert.deepEqual([await isKept(), await kept.isWhole(name)], [true, true]);
 });
 
 test('what was deleted stays deleted, and the kept copy is nobody else’s', async (t) => {
@@ -119,7 +141,7 @@ test('a file of several names is copied for each, so that nobody else’s change
 
 test('what is too much is not kept, and what was kept before stays', async (t) => {
   const { slot, next, keptDir } = await places(t);
-  const kept = createKeptFiles(keptDir, { entries: 3, bytes: 100 });
+  const kept = createKeptFiles(keptDir, anyPlace, { entries: 3, bytes: 100 });
   await writeFile(join(slot, 'a'), 'kept');
   await kept.keep(kept1, slot);
   await writeFile(join(slot, 'b'), 'x'.repeat(97));
@@ -214,7 +236,7 @@ test('a copy that is too much leaves nothing under the other name', async (t) =>
   const { slot, keptDir } = await places(t);
   await writeFile(join(slot, 'a'), 'x'.repeat(100));
   await createKeptFiles(keptDir).keep(kept1, slot);
-  const narrow = createKeptFiles(keptDir, { entries: 3, bytes: 99 });
+  const narrow = createKeptFiles(keptDir, anyPlace, { entries: 3, bytes: 99 });
   await assert.rejects(narrow.copy(name, keptName('acme', 'conv-2')), { code: 'storage_full' });
   assert.deepEqual(await readdir(keptDir), [name]);
 });

@@ -10,6 +10,7 @@ import {
   readdir,
   readlink,
   rename,
+  rm,
   rmdir,
   symlink,
   utimes,
@@ -17,6 +18,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SallyportError } from '../engine/errors.ts';
+import { anyPlace, checkedBy, type KeptPlace } from './kept-place.ts';
 import { emptyDirectory } from './leftovers.ts';
 import { deleteTree, type User } from './slots.ts';
 
@@ -30,7 +32,7 @@ export interface KeptAs {
 /**
  * What is kept of slots between the turns of conversations, in a directory that several nodes may share. A turn that was
  * taken over may still be writing on its first node, so there is a version for each epoch, and the newest counts. Per name
- * and epoch there may be one call at a time.
+ * and epoch there may be one call at a time. All reject with `not_ready`, and touch nothing, when that directory is not there.
  */
 export interface KeptFiles {
   /**
@@ -48,6 +50,13 @@ export interface KeptFiles {
    * then, as after any failure or crash.
    */
   keep(kept: KeptAs, directory: string): Promise<void>;
+  /**
+   * Keeps what a process left whose server was killed; nothing when its files were kept, given up or forgotten since, or
+   * when it had not begun.
+   */
+  salvage(kept: KeptAs, directory: string): Promise<void>;
+  /** Takes what was kept last for whole: what processes have changed since is lost, whoever may still have it. */
+  giveUp(name: string): Promise<void>;
   /**
    * Copies the newest version under one name to another under which nothing is kept; nothing when nothing is kept. After
    * a failure or crash nothing is kept under the other name, and the copy can be made again.
@@ -74,27 +83,18 @@ export function keptName(tenant: string, session: string): string {
 const tries = 5;
 
 /** Keeps files below a directory of our own, which is made (mode 0700) when it is needed: `<name>/<epoch>`. */
-export function createKeptFiles(keptDir: string, bounds: KeptBounds = usualBounds): KeptFiles {
+export function createKeptFiles(
+  keptDir: string,
+  place: Pick<KeptPlace, 'check'> = anyPlace,
+  bounds: KeptBounds = usualBounds,
+): KeptFiles {
   const base = (name: string) => join(keptDir, name);
-
-  /** Copies the newest version up to an epoch, if there is one. */
-  async function copyNewest(name: string, epoch: number, directory: string, user: User | null): Promise<void> {
-    for (let tried = 1; ; tried += 1) {
-      const version = (await versionsOf(base(name))).find((one) => one.epoch <= epoch);
-      if (version === undefined) return;
-      try {
-        return await new Copying(user, bounds).copy(version.path, directory);
-      } catch (error) {
-        if (!isGone(error) || tried === tries) throw error;
-        await emptyDirectory(directory);
-      }
-    }
-  }
+  const checked = checkedBy(place);
 
   async function keep({ name, epoch }: KeptAs, directory: string): Promise<void> {
     const kept = join(base(name), String(epoch));
     const [coming, going] = [`${kept}.new`, `${kept}.old`];
-    await mkdir(base(name), { recursive: true, mode: 0o700 });
+    await makeBase(keptDir, name);
     await deleteTree(coming);
     try {
       await mkdir(coming, { mode: 0o700 });
@@ -118,19 +118,50 @@ export function createKeptFiles(keptDir: string, bounds: KeptBounds = usualBound
   }
 
   return {
-    keep,
-    restore: ({ name, epoch }, directory, user) => copyNewest(name, epoch, directory, user),
-    async begin({ name, epoch }) {
-      await mkdir(base(name), { recursive: true, mode: 0o700 });
+    keep: checked(keep),
+    restore: checked(({ name, epoch }, directory, user) =>
+      copyNewest(base(name), epoch, directory, () => new Copying(user, bounds)),
+    ),
+    begin: checked(async ({ name, epoch }) => {
+      await makeBase(keptDir, name);
       await writeFile(join(base(name), `${epoch}.begun`), '', { mode: 0o600 });
-    },
-    isWhole: async (name) => (await entriesOf(base(name))).every(({ suffix }) => suffix !== '.begun'),
-    async copy(from, to) {
+    }),
+    isWhole: checked(async (name) => (await begunOf(base(name))).length === 0),
+    salvage: checked(async (kept, directory) => {
+      const begun = await begunOf(base(kept.name));
+      if (begun.some(({ epoch }) => epoch === kept.epoch)) await keep(kept, directory);
+    }),
+    giveUp: checked(async (name) => {
+      for (const { path } of await begunOf(base(name))) await rm(path, { force: true });
+    }),
+    copy: checked(async (from, to) => {
       const version = (await versionsOf(base(from)))[0];
       if (version !== undefined) await keep({ name: to, epoch: 0 }, version.path);
-    },
-    forget: (name) => deleteTree(base(name)),
+    }),
+    forget: checked((name) => deleteTree(base(name))),
   };
+}
+
+/** Not in one call, which says ENOENT where nothing can be written. */
+async function makeBase(keptDir: string, name: string): Promise<void> {
+  await mkdir(keptDir, { recursive: true, mode: 0o700 });
+  await mkdir(join(keptDir, name), { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+}
+
+/** Copies the newest version up to an epoch, if there is one. */
+async function copyNewest(base: string, epoch: number, directory: string, copying: () => Copying): Promise<void> {
+  for (let tried = 1; ; tried += 1) {
+    const version = (await versionsOf(base)).find((one) => one.epoch <= epoch);
+    if (version === undefined) return;
+    try {
+      return await copying().copy(version.path, directory);
+    } catch (error) {
+      if (!isGone(error) || tried === tries) throw error;
+      await emptyDirectory(directory);
+    }
+  }
 }
 
 /** An entry of a name: a version, one that is coming or going, or the note that a process has begun. */
@@ -151,6 +182,9 @@ async function entriesOf(directory: string): Promise<KeptEntry[]> {
     return [{ epoch: Number(epoch), suffix: suffix as KeptEntry['suffix'], path: join(directory, name) }];
   });
 }
+
+const begunOf = async (directory: string): Promise<KeptEntry[]> =>
+  (await entriesOf(directory)).filter(({ suffix }) => suffix === '.begun');
 
 /**
  * What is kept in the directory of a name, the newest first. While a version is replaced, and after a crash in the middle

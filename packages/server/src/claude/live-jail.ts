@@ -39,6 +39,8 @@ export interface JailPlan {
   readonly env: Readonly<Record<string, string>>;
   readonly claudeExecutable: string;
   readonly sandbox: SandboxSettings | undefined;
+  /** True: the process cannot change the files of its slot. */
+  readonly fixed: boolean;
   /** Keeps the files of the slot. */
   readonly keep: (kept: KeptAs) => Promise<void>;
   /** Notes that the process may change them from now on. */
@@ -76,6 +78,10 @@ export class LiveJail implements Jail {
   #leader: ProcessId | null = null;
   #killed = false;
   #kept: KeptAs | null;
+  /** True when files were put into the slot that are not kept yet. */
+  #put = false;
+  /** Ends when it is noted that files may change, or when that failed. */
+  #noted: Promise<unknown> = Promise.resolve();
   #removal: Promise<void> | null = null;
   #swept: Promise<void> | null = null;
 
@@ -123,6 +129,7 @@ export class LiveJail implements Jail {
   async writeFiles(files: readonly FileInput[]): Promise<void> {
     if (this.#plan.projectPath !== null)
       throw new SallyportError('internal', { cause: new Error('files go into slots only') });
+    this.#put = true;
     await writeFilesBelow(this.#plan.place.slot, files, this.#plan.user);
   }
 
@@ -138,17 +145,23 @@ export class LiveJail implements Jail {
   }
 
   async keepFilesIdle(): Promise<void> {
-    if (this.#kept !== null) await this.#plan.keep(this.#kept);
+    if (this.#kept === null || (this.#plan.fixed && !this.#put)) return;
+    await this.#noted;
+    await this.#plan.keep(this.#kept);
+    this.#put = false;
   }
 
   keepAs(kept: KeptAs): void {
     if (this.#plan.projectPath !== null) return;
     this.#kept = kept;
-    this.#record();
   }
 
   async beginFiles(): Promise<void> {
-    if (this.#kept !== null) await this.#plan.begin(this.#kept);
+    if (this.#kept === null || this.#plan.fixed) return;
+    if (this.#child !== null) this.#record();
+    const noted = this.#plan.begin(this.#kept);
+    this.#noted = noted.catch(() => {});
+    await noted;
   }
 
   async reset(session: string): Promise<void> {

@@ -74,6 +74,7 @@ export async function planJail(
       env: environment(planner, id, place),
       claudeExecutable: tools ? inside.claude : claudeBinary,
       sandbox: tools && profile.bash ? bashSandbox : undefined,
+      fixed: tools !== null && profile.access === 'ro',
       keptDir: planner.keptDir,
       kept: profile.keeps === false ? null : restored,
       keep: (as) => keptFiles.keep(as, place.slot),

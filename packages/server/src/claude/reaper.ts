@@ -39,7 +39,7 @@ export function record(directory: string, entry: Entry): void {
 /**
  * Ends and deletes the jails of servers that are gone. Processes are killed only if pid and time of start are those
  * written down, or if they carry the jail's marker or its own uid. What a turn wrote into a slot is kept: its transcript
- * says that it was written. With `owner`, ends the jails of that server alone, whether or not it still runs, but leaves
+ * says that it was written; but not when the turn has ended elsewhere. With `owner`, ends the jails of that server alone, whether or not it still runs, but leaves
  * slots that are to be kept to the next server.
  */
 export async function reap(runDir: string, owner?: ProcessId): Promise<Reaped> {
@@ -69,7 +69,7 @@ async function salvage(directory: string, entry: Entry | null): Promise<boolean>
   if (!entry?.kept) return true;
   const { directory: keptDir, ...kept } = entry.kept;
   try {
-    await createKeptFiles(keptDir).keep(kept, join(directory, 'slot'));
+    await createKeptFiles(keptDir).salvage(kept, join(directory, 'slot'));
     return true;
   } catch (error) {
     // More than may be kept of one slot: what was kept before stays.

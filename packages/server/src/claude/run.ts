@@ -34,6 +34,8 @@ interface Attempt {
   readonly host: RunHost;
   readonly turn: Turn;
   readonly brokerTurn: BrokerTurn;
+  /** Lets Claude Code call the model. */
+  readonly open: () => void;
   /** Ends with the last message; set once the process was given something to do. */
   listening: Promise<Said> | null;
 }
@@ -61,10 +63,7 @@ const commitMs = 15_000;
 /** Most that is given of the workspace's CLAUDE.md, in characters. */
 const instructionChars = 40_000;
 
-/**
- * Runs one turn in the process that waits for it, or in a new one when there is none or when it turns out to be dead.
- * Rejects when the turn could not begin.
- */
+/** Runs one turn in the process that waits for it, or in a new one where none does or it is dead. Rejects when it cannot begin. */
 export async function runTurn(
   parts: RunParts,
   order: RunOrder,
@@ -95,7 +94,10 @@ async function attempt(
   if (signal.aborted) abort();
   const ready = Promise.withResolvers<void>();
   const brokerTurn = pass.bind(grantOf(order, turn, waiting?.cleared === true, ready.promise));
-  const tried: Attempt = { order, host, turn, brokerTurn, listening: null };
+  // To a process that waited the message is sent before it is noted that its files may change.
+  const noted = async () => await waiting?.jail.beginFiles();
+  const open = () => void noted().then(ready.resolve, (error: unknown) => turn.fail(error));
+  const tried: Attempt = { order, host, turn, brokerTurn, open, listening: null };
   const duties = (process: RunProcess) => dutiesOf(tried, process);
   const { stopping } = turn;
   const settleCall: Starter['settleCall'] = (call, view) => turn.settleCall(call, view);
@@ -105,7 +107,6 @@ async function attempt(
     if (process === null) process = await startRunProcess(parts, order, pass, { stopping, duties, settleCall }, signal);
     else if (!(await takeOver(parts, process, order, duties(process)))) return null;
     parts.busy.set(process.jail.id, { order, sessions: process.sessions });
-    if (turn.stop === null) ready.resolve();
     if (process.claude !== null) said = await converse(process.claude, process, tried, parts);
     if (process.claude !== null && said.result !== null) await look(process.claude, tried);
     stays = await mayStay(process, said, tried, parts);
@@ -167,7 +168,7 @@ function dutiesOf({ order, turn, brokerTurn }: Attempt, process: RunProcess): Ho
   return { ...duties, permit };
 }
 
-/** Sends the order's message, or has Claude Code go on by itself, and listens until the result, the process's death, or a reason to stop. */
+/** Sends the message, or has Claude Code go on by itself, and listens until the result, its death, or a reason to stop. */
 async function converse(claude: ClaudeProcess, process: RunProcess, tried: Attempt, { log }: RunParts): Promise<Said> {
   const { order, turn } = tried;
   const { instructions, prompt, messageUuid, recovery } = order;
@@ -177,6 +178,7 @@ async function converse(claude: ClaudeProcess, process: RunProcess, tried: Attem
     if (turn.stop !== null) return silence;
     claude.send(texts, messageUuid);
   }
+  if (turn.stop === null) tried.open();
   const listening = listen(claude, process, turn);
   tried.listening = listening;
   if (recovery !== null) void abandonUnlessTakenUp(tried, listening);

@@ -68,6 +68,24 @@ test('a process stays for the next turn, which it runs with the past, and then f
   assert.deepEqual([pids(one), identify(pid!), one.warnings], [[], null, []]);
 });
 
+test('files that no turn can change are kept when they are given, and not again after each turn', limit, async (t) => {
+  const one = await startRunner(t, { steps: [read('given'), { text: 'answer' }] }, { setting });
+  if (!one.runner.jailed) return t.diagnostic('without walls every process can write');
+  const next = conversation({ tools: ['Read'], access: 'ro' });
+  await completed(one, next({ files: [{ path: 'given', content: 'canary' }] }));
+  const kept = await keptVersion(one);
+  for (let turn = 2; turn <= 3; turn += 1) {
+    one.simulator.play({ steps: [read('given'), { text: 'answer' }] });
+    await completed(one, next());
+    assert.equal(await keptVersion(one), kept);
+  }
+  assert.deepEqual(await readdir(kept), ['given']);
+  await one.runner.free('acme', next().sdkSession);
+  one.simulator.play({ steps: [read('given'), { text: 'answer' }] });
+  await completed(one, next());
+  assert.match(JSON.stringify(one.simulator.requests.at(-1)?.body?.messages.at(-1)), /canary/);
+});
+
 test('the model is sent the same by a process that stayed as by one that is resumed', limit, async (t) => {
   const steps = [{ text: 'I look.', ...read('given') }, { text: 'answer' }];
   const sent: string[][][] = [];

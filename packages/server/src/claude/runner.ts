@@ -94,6 +94,7 @@ export function createRunner(options: RunnerOptions): Runner {
       return transcriptState((await transcripts.load({ tenant, session, subpath: '' })) ?? [], messageUuid);
     },
     areFilesKept: (tenant, session) => jails.isKeptWhole(keptName(tenant, session)),
+    giveUpFiles: (tenant, session) => jails.giveUpKept(keptName(tenant, session)),
     warm: (order) => pool.warm(order, closing.signal),
     free: (tenant, session) => pool.free(tenant, session),
     async forget(tenant, session) {

@@ -4,7 +4,10 @@ import { isFirst } from './live.ts';
 import { keptAs, putFiles, type ProcessParts, type RunProcess } from './run-process.ts';
 import { createTranscriptMirror } from './transcripts.ts';
 
-/** Gives a process that waited the turn. False when it cannot take it: it has died, and nothing was said to it. */
+/**
+ * Gives a process that waited the turn. False when it cannot take it: it has died, and nothing was said to it. That its
+ * files may change is still to be noted, before it may call the model.
+ */
 export async function takeOver(
   { transcripts, log }: ProcessParts,
   process: RunProcess,
@@ -27,6 +30,5 @@ export async function takeOver(
   }
   process.duties = duties;
   await putFiles(process, order);
-  await jail.beginFiles();
   return true;
 }

@@ -19,6 +19,7 @@ import {
   type Root,
 } from './held-entries.ts';
 import { keptName, versionsOf } from './kept-files.ts';
+import { anyPlace, type KeptPlace } from './kept-place.ts';
 import type { User } from './slots.ts';
 
 /** Most often that a slot is read again because its files were replaced meanwhile. */
@@ -35,16 +36,23 @@ const maxVersions = 10;
  * `node_modules`, though files there can be opened. Where a project is gone or closed to us it rejects with
  * `workspace_not_accessible`.
  *
- * `open` gives null for paths that are not plainly relative. The stream has exactly `size` bytes: what is added to the
+ * Where `keptPlace` is not there, what is kept rejects with `not_ready`. `open` gives null for paths that are not plainly relative. The stream has exactly `size` bytes: what is added to the
  * file later is left out, and an error ends it where the file has become shorter. It must be read to its end or be
  * destroyed. A file that is written meanwhile may come mixed, but one of a slot comes as one turn left it.
  */
-export function createWorkspaceFiles({ keptDir }: { keptDir: string }): WorkspaceFiles {
+export function createWorkspaceFiles(options: {
+  readonly keptDir: string;
+  readonly keptPlace?: Pick<KeptPlace, 'check'>;
+}): WorkspaceFiles {
+  const { keptDir, keptPlace = anyPlace } = options;
   const keptPath = ({ tenant, session }: FilesOf) => join(keptDir, keptName(tenant, session));
   return {
     async list(of, limit) {
       const read = (root: Root) => listBelow(root, root.reader, limit);
-      if (of.projectPath === null) return (await inKept(keptPath(of), read, () => true)) ?? { files: [], more: false };
+      if (of.projectPath === null) {
+        await keptPlace.check();
+        return (await inKept(keptPath(of), read, () => true)) ?? { files: [], more: false };
+      }
       return inProject(of.projectPath, read).catch((error: unknown) => {
         throw isAbsence(error) ? new SallyportError('workspace_not_accessible', { cause: error }) : error;
       });
@@ -53,7 +61,10 @@ export function createWorkspaceFiles({ keptDir }: { keptDir: string }): Workspac
       const names = namesOf(path);
       if (!names) return null;
       const read = (root: Root) => nullIfAbsent(openBelow(root, names));
-      if (of.projectPath === null) return inKept(keptPath(of), read, (found) => found === null);
+      if (of.projectPath === null) {
+        await keptPlace.check();
+        return inKept(keptPath(of), read, (found) => found === null);
+      }
       return nullIfAbsent(inProject(of.projectPath, read));
     },
   };

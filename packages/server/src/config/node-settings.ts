@@ -6,7 +6,7 @@ export const nodeSettings = {
   leaseSeconds: setting(wholeNumber(3, 300), {
     variable: 'SALLYPORT_LEASE_SECONDS',
     default: '15',
-    text: 'How long a server of several on one Postgres may be silent before others take over what it ran, in seconds. The same for all of them.',
+    text: 'Within how many seconds others take over what a server of several on one Postgres ran that is silent. The same for all of them.',
   }),
   workspacesDir: setting(path, {
     variable: 'SALLYPORT_WORKSPACES_DIR',

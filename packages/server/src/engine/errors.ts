@@ -45,15 +45,18 @@ export class SallyportError extends Error {
     return errorCatalogue[this.code].retryable;
   }
 
-  /** Makes any thrown value an error of the catalogue: what is not ours becomes `internal`, a full disk `storage_full`. */
+  /** Makes any thrown value an error of the catalogue: what is not ours becomes `internal`, a disk that takes nothing `storage_full`. */
   static from(thrown: unknown): SallyportError {
     if (thrown instanceof SallyportError) return thrown;
-    return new SallyportError(isStorageFull(thrown) ? 'storage_full' : 'internal', { cause: thrown });
+    return new SallyportError(takesNothing(thrown) ? 'storage_full' : 'internal', { cause: thrown });
   }
 }
 
-function isStorageFull(thrown: unknown): boolean {
+const diskErrors: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO']);
+
+/** Full, read-only or broken. */
+function takesNothing(thrown: unknown): boolean {
   if (!(thrown instanceof Error)) return false;
   const { code, errcode } = thrown as { code?: unknown; errcode?: unknown };
-  return code === 'ENOSPC' || code === 'EDQUOT' || errcode === 13; // 13: SQLITE_FULL
+  return diskErrors.has(code) || errcode === 13; // 13: SQLITE_FULL
 }

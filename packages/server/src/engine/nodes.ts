@@ -3,8 +3,10 @@ import { SallyportError } from './errors.ts';
 import { newId } from './ids.ts';
 import type { Log, NodeRecord, NodeStore, TurnStore, UnfinishedTurn } from './ports.ts';
 
-/** Beats and looks at the others within one lease. */
+/** Beats within one lease; it looks at the others twice as often. */
 const beatsPerLease = 10;
+/** Of a lease, after how long without a beat a node gives its own up, and others take over: all goes on within a lease. */
+const [heldShare, silentShare] = [0.5, 0.7];
 
 export interface LeaseParts {
   readonly nodes: NodeStore;
@@ -13,7 +15,7 @@ export interface LeaseParts {
   readonly logger: Log;
   /** Names the data directory, which this process alone may use. */
   readonly place: string;
-  /** Milliseconds after which others take over; null: there are no others, and the lease never ends. */
+  /** Milliseconds within which others take over; null: there are no others, and the lease never ends. */
   readonly leaseMs: number | null;
 }
 
@@ -33,7 +35,7 @@ interface Seen {
 
 /**
  * This process as one of the nodes that serve. It beats ten times in a lease. Who sees the same beat of another node for
- * a whole lease takes over from it; who could not beat for half of one has lost its own, stops what runs, and joins again
+ * most of a lease takes over from it; who could not beat for half of one has lost its own, stops what runs, and joins again
  * under a new id. All times are those of the clock that only grows.
  */
 export class Lease {
@@ -138,7 +140,7 @@ export class Lease {
 
   #isLate(): boolean {
     const { clock, leaseMs } = this.#parts;
-    return leaseMs !== null && clock.monotonic() - this.#beatAt >= leaseMs / 2;
+    return leaseMs !== null && clock.monotonic() - this.#beatAt >= leaseMs * heldShare;
   }
 
   #lose(why: string): void {
@@ -179,7 +181,7 @@ export class Lease {
   /** A beat that is new was made before the answer came, and one that is old was still the last when it was asked for. */
   #isSilent({ id, beat }: NodeRecord, askedAt: number, leaseMs: number): boolean {
     const seen = this.#seen.get(id);
-    if (seen?.beat === beat) return askedAt - seen.since >= leaseMs;
+    if (seen?.beat === beat) return askedAt - seen.since >= leaseMs * silentShare;
     this.#seen.set(id, { beat, since: this.#parts.clock.monotonic() });
     return false;
   }
@@ -190,8 +192,8 @@ export class Lease {
     if (leaseMs === null) return;
     const every = leaseMs / beatsPerLease;
     this.#again('beat', every);
-    this.#again('look', every);
-    this.#watching = setInterval(() => this.watch(), every).unref();
+    this.#again('look', every / 2);
+    this.#watching = setInterval(() => this.watch(), every / 4).unref();
   }
 
   #again(what: 'beat' | 'look', every: number): void {

@@ -46,6 +46,7 @@ export class Sweeper {
       await this.#giveUp();
       await this.#parts.budgets.releaseEnded();
       await this.#endIdle();
+      await this.#freeEnded();
       await this.#bury();
       await this.#parts.turns.sweepClaims(this.#parts.clock.now(), limit);
     } catch (error) {
@@ -75,6 +76,18 @@ export class Sweeper {
         await runner.free(tenant, sdkSession);
       }
       if (ended.length < limit) return;
+    }
+  }
+
+  /** Ends the processes that wait here for conversations that another node has ended or deleted. */
+  async #freeEnded(): Promise<void> {
+    const { conversations, lease, runner } = this.#parts;
+    if (!lease.shared) return;
+    for (const { state, order } of runner.processes()) {
+      if (state !== 'idle' || order === null) continue;
+      const { tenant, conversation } = order.ref;
+      const found = await conversations.get(tenant, conversation);
+      if (found === null || found.status === 'ended') await runner.free(tenant, order.sdkSession);
     }
   }
 

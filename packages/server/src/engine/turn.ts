@@ -180,7 +180,10 @@ export class Turn implements RunHost {
         continue;
       }
       if (lost) await log.recover(withdrawal(remains));
-      if (plan.kind === 'interrupted') return interrupted(plan.detail);
+      if (plan.kind === 'interrupted') {
+        if (remains.filesLost) await this.#parts.runner.giveUpFiles(order.ref.tenant, order.sdkSession);
+        return interrupted(plan.detail);
+      }
       if (plan.kind === 'answered') return { ...interrupted(''), reason: 'end_turn', failure: null };
       if (plan.kind === 'say') return { ...order, recovery: null };
       return { ...order, recovery: plan.recovery, resume: true, files: [] };

@@ -4,6 +4,7 @@ import * as conversations from './migrations/0001_conversations.ts';
 import * as jobs from './migrations/0002_jobs.ts';
 import * as webhooks from './migrations/0003_webhooks.ts';
 import * as nodes from './migrations/0004_nodes.ts';
+import * as keptPlace from './migrations/0005_kept_place.ts';
 import type { Schema } from './schema.ts';
 
 /** Every migration by name. Names sort in the order they run; one that has been released is never changed. */
@@ -12,6 +13,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0002_jobs': jobs,
   '0003_webhooks': webhooks,
   '0004_nodes': nodes,
+  '0005_kept_place': keptPlace,
 };
 
 /**

@@ -33,5 +33,18 @@ export function createNodeStore(database: Database): NodeStore {
     async leave(id) {
       await database.write((sql) => sql.deleteFrom('nodes').where('id', '=', id).execute());
     },
+    async keptPlace(told) {
+      if (told !== null) {
+        const row = { id: 'files', name: told };
+        await database.write((sql) =>
+          sql
+            .insertInto('kept_place')
+            .values(row)
+            .onConflict((conflict) => conflict.doNothing())
+            .execute(),
+        );
+      }
+      return (await database.read.selectFrom('kept_place').select('name').executeTakeFirst())?.name ?? null;
+    },
   };
 }

@@ -33,7 +33,13 @@ const cases: Readonly<Record<string, Case>> = {
     const connections = [1, 2, 3, 4].map(() => connectPostgres(url));
     await Promise.all(connections.map((each) => migrate(each)));
     await Promise.all(connections.map((each) => each.destroy()));
-    deepStrictEqual(await applied(postgres, url), ['0001_conversations', '0002_jobs', '0003_webhooks', '0004_nodes']);
+    deepStrictEqual(await applied(postgres, url), [
+      '0001_conversations',
+      '0002_jobs',
+      '0003_webhooks',
+      '0004_nodes',
+      '0005_kept_place',
+    ]);
     const { turns } = postgres.open(t, url);
     await turns.accept(anAccept('c', 'default', [aText('a')]));
   },

@@ -5,3 +5,9 @@ export interface NodeTable {
   place: string;
   beat: number;
 }
+
+/** One row: the directory in which all nodes keep files. */
+export interface KeptPlaceTable {
+  id: string;
+  name: string;
+}

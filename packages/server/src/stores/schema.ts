@@ -1,6 +1,6 @@
 import type { ApprovalStatus, KeyRecord, StoredConversation, TurnState } from '../engine/ports.ts';
 import type { JobTable } from './schema-jobs.ts';
-import type { NodeTable } from './schema-nodes.ts';
+import type { KeptPlaceTable, NodeTable } from './schema-nodes.ts';
 import type { DeliveryTable, WebhookSecretTable } from './schema-webhooks.ts';
 
 /**
@@ -30,6 +30,7 @@ export interface Schema {
   webhook_secrets: WebhookSecretTable;
   jobs: JobTable;
   nodes: NodeTable;
+  kept_place: KeptPlaceTable;
   write_checks: WriteCheckTable;
 }
 

@@ -38,6 +38,7 @@ const ofAll = new Set([
   'tenants',
   'stops',
   'nodes',
+  'kept_place',
   'audit_head',
   'write_checks',
   'kysely_migration',

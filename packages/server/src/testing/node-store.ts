@@ -6,7 +6,7 @@ import { aNext, aText, anAccept, anApproval, anEnd } from './turns.ts';
 
 /** What every `NodeStore` promises, and what becomes of the turns of nodes that are gone. */
 export function nodeStoreContract(makeStores: MakeStore<KeptStores>): void {
-  declare('node store', { ...listed, ...taken, ...stopped }, makeStores);
+  declare('node store', { ...listed, ...placed, ...taken, ...stopped }, makeStores);
 }
 
 const at = 1_700_000_000_500;
@@ -48,6 +48,15 @@ const listed: Promises<KeptStores> = {
       (await nodes.list()).map(({ id }) => id),
       ['b'],
     );
+  },
+};
+
+const placed: Promises<KeptStores> = {
+  'of the places of files the one that is told first counts, whoever tells': async ({ nodes }) => {
+    strictEqual(await nodes.keptPlace(null), null);
+    const told = await Promise.all(['one', 'other'].map((name) => nodes.keptPlace(name)));
+    strictEqual(told[0], told[1]);
+    deepStrictEqual([await nodes.keptPlace('third'), await nodes.keptPlace(null)], told);
   },
 };
 

@@ -7,8 +7,8 @@ export interface NodeRecord {
 }
 
 /**
- * The nodes that serve. A lease is no time in the store: whoever has seen the same `beat` of a node for the length of a
- * lease, by its own clock that only grows, may remove it, so that no wall clock is trusted. What was a node's that is not
+ * The nodes that serve. A lease is no time in the store: whoever has seen the same `beat` of a node for most of a lease,
+ * by its own clock that only grows, may remove it, so that no wall clock is trusted. What was a node's that is not
  * in the list is nobody's, and whoever comes first takes it (`TurnStore.takeUnfinished`).
  */
 export interface NodeStore {
@@ -23,4 +23,6 @@ export interface NodeStore {
   evictPlace(place: string): Promise<string[]>;
   /** Removes a node by its own wish: nothing runs on it any more. */
   leave(id: string): Promise<void>;
+  /** The name of the directory in which all nodes keep files: the one that was told first. Null as long as none was. */
+  keptPlace(told: string | null): Promise<string | null>;
 }

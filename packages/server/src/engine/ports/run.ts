@@ -165,7 +165,7 @@ export interface LiveProcess {
    */
   readonly state: 'starting' | 'running' | 'idle' | 'cleared' | 'spare';
   /** What it works for, or did last; null while it is starting or a spare. */
-  readonly order: Pick<RunOrder, 'ref' | 'profile'> | null;
+  readonly order: Pick<RunOrder, 'ref' | 'profile' | 'sdkSession'> | null;
 }
 
 /** Runs Claude Code. The only way of the engine to it. */
@@ -186,6 +186,8 @@ export interface Runner {
   transcriptState(tenant: string, session: string, messageUuid: string): Promise<TranscriptState>;
   /** False when a process was started with the kept files of a session, and its own were not kept after it. */
   areFilesKept(tenant: string, session: string): Promise<boolean>;
+  /** Takes the files that were kept last for those of a session: later ones are lost, also if their node comes back. */
+  giveUpFiles(tenant: string, session: string): Promise<void>;
   /**
    * Starts the process of a conversation that is about to go on, unless it is there already or there is no place. Nothing
    * is said to it. Resolves when it is there, or is not to be; never rejects.
