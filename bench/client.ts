@@ -8,14 +8,19 @@ export interface Call {
   readonly headers?: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
+  /** Gives the request up: then it rejects. */
+  readonly signal?: AbortSignal;
 }
 
 /** Sends a request and gives every piece of the answer as it comes; resolves with the status at its end. */
-export function send({ url, method, headers = {}, body }: Call, piece: (text: string) => void): Promise<number> {
+export function send(
+  { url, method, headers = {}, body, signal }: Call,
+  piece: (text: string) => void,
+): Promise<number> {
   const bytes = body === undefined ? null : Buffer.from(JSON.stringify(body));
   const content = bytes && { 'content-type': 'application/json', 'content-length': bytes.length };
   return new Promise((resolve, reject) => {
-    const outgoing = request(url, { method, agent, headers: { ...headers, ...content } }, (response) => {
+    const outgoing = request(url, { method, agent, signal, headers: { ...headers, ...content } }, (response) => {
       response.setEncoding('utf8').on('data', piece);
       response.once('error', reject).once('end', () => resolve(response.statusCode ?? 0));
     });

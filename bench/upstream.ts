@@ -15,7 +15,7 @@ function brain({ messages, tools = [] }: MessagesRequest) {
   const offered = tools.map(({ name }) => name).filter((name) => name !== placeholder);
   const text = answerWith(wordsIn(JSON.stringify(asked)), offered);
   const wished = wishesIn(JSON.stringify(asked.at(-1)));
-  if (wished.slowly) return { text, rate: slowRate };
+  if (wished.slowly) return { text: text + wished.more, rate: slowRate };
   return wished.more === '' ? { text, usage } : { text: text + wished.more, chunk: longChunk, usage };
 }
 

@@ -15,7 +15,7 @@ export function promptWith(word: string, wish = ''): string {
   return `Say every word of mine that you know of, and which tools you have. My word is ${word}.${wish}`;
 }
 
-/** The wish that the model takes a third of a second over its answer. */
+/** The wish that the model takes a third of a second over an answer of usual length. */
 export const slowly = ' Speak slowly.';
 /** Tokens of four characters in a second. */
 export const slowRate = 300;

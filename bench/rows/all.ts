@@ -12,6 +12,7 @@ import { m8, m8Delay } from './m8.ts';
 import { m9, m9Idle, m9Sockets, m9Stored } from './m9.ts';
 import { m12 } from './m12.ts';
 import { m13, m13Cpu } from './m13.ts';
+import { m14, m14Running } from './m14.ts';
 import { m15 } from './m15.ts';
 
 export const rows: readonly Row[] = [
@@ -39,5 +40,7 @@ export const rows: readonly Row[] = [
   m12,
   m13,
   m13Cpu,
+  m14,
+  m14Running,
   m15,
 ];

@@ -10,14 +10,14 @@ import type { Stage } from '../stage.ts';
 import { median } from '../statistics.ts';
 import { atLength, promptWith } from '../words.ts';
 
-const resumes = 3;
+export const resumes = 3;
 /** Of an answer that makes a transcript long: large ones, so that a long transcript is soon there. */
 const longChars = 250_000;
 const pollMs = 10;
 const warningMs = 1000;
 
 /** A conversation of the service, and the words that were said in it. */
-interface Talk {
+export interface Talk {
   readonly session: string;
   readonly words: string[];
 }
@@ -52,7 +52,7 @@ async function say(stage: Stage, talk: Talk | null, word: string, wish: string):
 }
 
 /** Makes a conversation whose transcript has at least so many bytes: of ordinary turns, but with long answers. */
-async function makeTalk(stage: Stage, round: Round, bytes: number): Promise<Talk> {
+export async function makeTalk(stage: Stage, round: Round, bytes: number): Promise<Talk> {
   let number = 1000;
   let talk = await say(stage, null, round.word(number), '');
   while (transcriptOf(stage, talk).text.length < bytes) {
@@ -110,7 +110,7 @@ async function afterWarning(stage: Stage, talk: Talk, prompt: string): Promise<A
 }
 
 /** Goes on from a copy of the transcript as it is now. */
-async function rawResume(stage: Stage, talk: Talk, prompt: string): Promise<Answer> {
+export async function rawResume(stage: Stage, talk: Talk, prompt: string): Promise<Answer> {
   const env = { ...stage.bare, BENCH_BASE: stage.base };
   const { url } = await stage.once('raw resume', () => stage.start('resume', 'bench/raw/resume.ts', { env }));
   const { sdkSession: session, text } = transcriptOf(stage, talk);
