@@ -1,8 +1,9 @@
 import { constants } from 'node:fs';
-import { access, link, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, link, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SallyportError } from '../engine/errors.ts';
 import { newId } from '../engine/ids.ts';
+import { isShortage } from './shortage.ts';
 import { within } from './within.ts';
 
 /**
@@ -51,11 +52,19 @@ export async function openKeptPlace(
         `same for all servers? Those of this database are in one whose file ${file} says ${name}`,
     );
   }
+  let seen = await identityOf(directory);
   const check = async () => {
+    // Needs no file of the system's, of which there may be none left.
+    const file = await identityOf(directory);
+    if (file !== null && file === seen) return;
     const now = await nameOf(directory).catch((error: unknown) => {
+      if (isShortage(error)) throw error; // says nothing of the directory
       throw new SallyportError('not_ready', { cause: error });
     });
-    if (now === name) return;
+    if (now === name) {
+      seen = file;
+      return;
+    }
     throw new SallyportError('not_ready', { cause: new Error(`${directory} is not there: it has the name ${now}`) });
   };
   let asked: Promise<boolean> | null = null;
@@ -82,6 +91,16 @@ async function nameOf(directory: string): Promise<string | null> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
+  }
+}
+
+/** Tells the file with the name from others; null when there is none, or it cannot be told. */
+async function identityOf(directory: string): Promise<string | null> {
+  try {
+    const { ino, mtimeNs } = await stat(join(directory, nameFile), { bigint: true });
+    return `${ino} ${mtimeNs}`;
+  } catch {
+    return null;
   }
 }
 
