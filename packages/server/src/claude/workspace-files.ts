@@ -36,7 +36,9 @@ const maxVersions = 10;
  * `node_modules`, though files there can be opened. Where a project is gone or closed to us it rejects with
  * `workspace_not_accessible`.
  *
- * Where `keptPlace` is not there, what is kept rejects with `not_ready`. `open` gives null for paths that are not plainly relative. The stream has exactly `size` bytes: what is added to the
+ * Where `keptPlace` is not there, what is kept rejects with `not_ready`.
+ *
+ * `open` gives null for paths that are not plainly relative. The stream has exactly `size` bytes: what is added to the
  * file later is left out, and an error ends it where the file has become shorter. It must be read to its end or be
  * destroyed. A file that is written meanwhile may come mixed, but one of a slot comes as one turn left it.
  */
